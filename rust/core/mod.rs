@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The pure heart of Holdfast.
+//!
+//! Nothing here knows the kernel, allocates or is unsafe. The module mounts this folder as
+//! `hcore`; on the host it is the `no_std` crate `holdfast-core`, where unit tests, property
+//! tests and the simulator meet it. Functions that decide return what is to be done; the
+//! caller does it.
+
+#![cfg_attr(all(holdfast_host, not(test)), no_std)]
+#![cfg_attr(holdfast_host, forbid(unsafe_code))]
+
+pub mod client;
+pub mod counter;
+pub mod csum;
+pub mod effects;
+pub mod flow;
+pub mod gate;
+pub mod ghost;
+pub mod icmp;
+pub mod options;
+pub mod packet;
+pub mod rescue;
+pub mod ring;
+pub mod segment;
+pub mod seq;
+pub mod served;
+pub mod splice;
+pub mod wire;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,580 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A flow that a local socket serves: watch, log, gate, translate.
+//!
+//! Order of work for a packet: where it stands in client space; what it says about the other
+//! stream; what of it is new and goes to the log; whether a gate holds it; translation last,
+//! so that a packet which must wait is left as it was.
+
+use super::client::Handshake;
+use super::counter::Counter;
+use super::effects::{Bytes, Effects, Emit, Log, LogData, Verdict};
+use super::flow::{Env, Flow, Object, Phase, OPENING_TIME, PASSING_TIME};
+use super::gate::Word;
+use super::ring::{flags as log_flags, Kind};
+use super::seq::{C2s, Client, Delta, Local, Pos, S2c, Seq};
+use super::splice::{Clock as ServiceClock, Splice};
+use super::options::kind;
+use super::wire::{flags as tcp, Dir, Key, Packet, Segment};
+
+/// A progress record is written each time the client has acknowledged so many bytes more:
+/// an acknowledgement number is unique within 2^32 bytes, this is a quarter of them.
+const PROGRESS: u64 = 1 << 30;
+
+impl Flow {
+    /// A flow whose first SYN is `p`, which may be changed.
+    pub fn opening(key: Key, p: &mut Packet<'_>, env: &Env) -> Self {
+        let mut flow = Flow::blank(key, Phase::Opening);
+        flow.learn_syn(p, env);
+        flow
+    }
+
+    /// A flow to come that is to be translated from its SYN on.
+    pub fn spliced(key: Key, c2s: Delta<C2s>, s2c: Delta<S2c>, ts: u32) -> Self {
+        let mut flow = Flow::blank(key, Phase::Opening);
+        flow.splice = Splice::new(c2s, s2c, ServiceClock { delta: ts, first: None });
+        flow.protected = false;
+        flow
+    }
+
+    fn learn_syn(&mut self, p: &mut Packet<'_>, env: &Env) {
+        let o = p.options();
+        if o.signed() {
+            // A signature covers what we would change (RFC 2385, RFC 5925).
+            self.phase = Phase::Passing;
+            self.deadline = env.now + PASSING_TIME;
+            return;
+        }
+        let offer = Handshake::offered(o);
+        self.expect(Seq::new(p.seq()), offer, env);
+    }
+
+    /// Waits for the answer to a SYN with number `isn` and the options of `offer`.
+    fn expect(&mut self, isn: Seq<Client, C2s>, offer: Handshake, env: &Env) {
+        self.handshake = offer;
+        self.isn_c2s = isn;
+        let first = Pos::new(u64::from(isn.raw())).plus(1);
+        self.c2s.next = first;
+        self.c2s.acked = first;
+        self.c2s.edge = first;
+        self.deadline = env.now + OPENING_TIME;
+    }
+
+    pub(super) fn served_c2s(&mut self, p: &mut Packet<'_>, env: &Env, fx: &mut Effects) -> Verdict {
+        let flags = p.flags();
+        if flags & tcp::SYN != 0 {
+            return self.syn(p, env, fx);
+        }
+        let pos = self.c2s.next.nearest(Seq::new(p.seq()));
+        let len = p.payload_len();
+        let end = pos.plus(u64::from(len));
+        if self.phase == Phase::Opening {
+            self.confirm(p, pos, fx);
+        }
+        if self.phase != Phase::Opening && self.plausible(pos, end) {
+            self.cap_ack(p, fx);
+            if self.phase == Phase::Joining {
+                self.prefix_acked(p, env, fx);
+            }
+            self.hear_ack(p, env, fx);
+            if flags & tcp::RST != 0 {
+                self.hear_reset(p, pos, env, fx);
+            } else {
+                self.hear_bytes(p, pos, end, env, fx);
+            }
+        }
+        match self.splice.c2s(p) {
+            Ok(()) => Verdict::Accept,
+            Err(refused) => Verdict::Drop(refused.counter()),
+        }
+    }
+
+    fn syn(&mut self, p: &mut Packet<'_>, env: &Env, fx: &mut Effects) -> Verdict {
+        let fresh = Seq::new(p.seq()) != self.isn_c2s;
+        if fresh && self.splice.is_identity() && matches!(self.phase, Phase::Closing | Phase::Opening) {
+            // The client uses its port again.
+            *self = Flow::opening(self.key, p, env);
+        } else if self.phase == Phase::Opening && !self.splice.is_identity() {
+            self.learn_syn(p, env);
+        } else if fresh {
+            // Only if the local stack takes it is the old connection over.
+            self.again = Some((Seq::new(p.seq()), Handshake::offered(p.options())));
+        }
+        if self.phase == Phase::Passing {
+            fx.count(Counter::Signed);
+            return Verdict::Accept;
+        }
+        if env.policy.protect && self.phase == Phase::Opening {
+            // Neither can be continued by another server: the client must not use them.
+            if p.options().mptcp && p.blank_option(kind::MPTCP) {
+                fx.count(Counter::MptcpBlanked);
+            }
+            if p.options().fastopen && (p.blank_option(kind::FASTOPEN) | p.blank_option(kind::EXP2)) {
+                fx.count(Counter::FastopenBlanked);
+            }
+        }
+        match self.splice.c2s(p) {
+            Ok(()) => Verdict::Accept,
+            Err(refused) => Verdict::Drop(refused.counter()),
+        }
+    }
+
+    /// The client's answer to the SYN-ACK: from here on the flow is worth a record. A SYN alone
+    /// is not, as anybody can send it in anybody's name.
+    fn confirm(&mut self, p: &Packet<'_>, pos: Pos<C2s>, fx: &mut Effects) {
+        let first = self.s2c.next;
+        let acked = p.has_ack() && self.answered && p.ack() == first.seq().raw();
+        if !acked || pos != self.c2s.next {
+            return;
+        }
+        self.deadline = u64::MAX;
+        self.enter(Phase::Open, fx);
+        fx.count(Counter::FlowOpened);
+        if self.protected {
+            let mut log = self.log_desc(Kind::Opened, first.raw(), self.c2s.next.raw());
+            log.ts = p.options().ts;
+            fx.logs.push(log);
+        }
+    }
+
+    /// A reset counts only at the next byte expected (RFC 5961, section 3.2). A client without
+    /// socket takes its number from the acknowledgement that it was sent, a lowered one perhaps.
+    fn hear_reset(&mut self, p: &mut Packet<'_>, pos: Pos<C2s>, env: &Env, fx: &mut Effects) {
+        let gated = self.c2s.gate.position().is_some() && self.c2s.gate.told() == Some(pos);
+        if gated {
+            p.set_seq(self.c2s.acked.seq().raw());
+        }
+        if gated || pos == self.c2s.acked {
+            self.close(log_flags::RST, env, fx);
+        }
+    }
+
+    /// Whether bytes from `pos` to `end` may be the client's: in the window, or sent again
+    /// because an acknowledgement was lost or held (one byte less: a keep-alive probe).
+    fn plausible(&self, pos: Pos<C2s>, end: Pos<C2s>) -> bool {
+        const BEHIND: u64 = 1 << 16;
+        end <= self.c2s.edge.plus(1) && pos.plus(BEHIND) >= self.c2s.acked
+    }
+
+    /// The client may have bytes of a dead server that this one has not sent yet. A socket
+    /// drops what acknowledges them (`tcp_ack`), and would stay where it is: it is told less,
+    /// and the right edge of the window stays.
+    fn cap_ack(&mut self, p: &mut Packet<'_>, fx: &mut Effects) {
+        let Some(edge) = self.dead_edge else { return };
+        let sent = self.s2c.next;
+        let ack = sent.nearest(Seq::new(p.ack()));
+        if sent >= edge {
+            self.dead_edge = None;
+        }
+        if sent >= edge || ack > edge {
+            // What nobody has ever sent is for the local socket to refuse (RFC 5961, section 5.2).
+            return;
+        }
+        if p.has_ack() && ack > sent {
+            let more = ack.since(sent) >> self.handshake.client_shift();
+            let window = u64::from(p.window()) + more;
+            p.set_ack(sent.seq().raw());
+            p.set_window(u16::try_from(window).unwrap_or(u16::MAX));
+            fx.count(Counter::AckCapped);
+        }
+        for i in (0..p.options().sack().len()).rev() {
+            let Some((left, right)) = p.options().sack().get(i).copied() else { continue };
+            if sent.nearest(Seq::new(right)) <= sent {
+                continue;
+            }
+            if sent.nearest(Seq::new(left)) < sent {
+                p.set_sack(i, left, sent.seq().raw());
+            } else {
+                p.remove_sack_block(i);
+            }
+        }
+    }
+
+    fn hear_ack(&mut self, p: &Packet<'_>, env: &Env, fx: &mut Effects) {
+        if p.flags() & tcp::ACK == 0 {
+            return;
+        }
+        let ack = self.s2c.next.nearest(Seq::new(p.ack()));
+        // With the FIN, one more than the bytes.
+        if ack < self.s2c.acked || ack > self.s2c.next {
+            return;
+        }
+        self.clock.hear(p.options().ts, env.now);
+        self.s2c.window = p.window();
+        self.s2c.acked = ack;
+        if ack.since(self.s2c.reported) >= PROGRESS {
+            self.s2c.reported = ack;
+            if self.protected {
+                fx.logs.push(Log::new(Kind::Progress, ack.raw(), self.c2s.next.raw()));
+            }
+        }
+        self.maybe_finished(env, fx);
+    }
+
+    fn hear_bytes(&mut self, p: &Packet<'_>, pos: Pos<C2s>, end: Pos<C2s>, env: &Env, fx: &mut Effects) {
+        let fin = p.flags() & tcp::FIN != 0;
+        if end > pos {
+            if end > self.c2s.next {
+                if self.begins_request() {
+                    self.begin_object(env, fx);
+                }
+                self.c2s.next = end;
+                self.bound_request(env, fx);
+            } else if pos < self.c2s.acked && self.c2s.gate.retransmission(self.c2s.next, env.now) {
+                // What the local socket has not acknowledged either is not held: it was lost.
+                fx.count(Counter::AckGateAdvanced);
+            }
+            self.log_c2s(p, pos, end, env, fx);
+        }
+        if fin && end >= self.c2s.next && self.c2s.fin.is_none() {
+            self.c2s.fin = Some(end);
+            self.c2s.next = end.plus(1);
+            // A client that closes must learn that it was heard.
+            self.c2s.gate.open();
+        }
+    }
+
+    /// The kernel's own rule for where a request begins: the first bytes of all, or new ones
+    /// once everything of the last response went out and was acknowledged.
+    fn begins_request(&self) -> bool {
+        self.object.is_none_or(|o| {
+            let answered = match o.end {
+                Some(end) => self.s2c.next >= end,
+                None => self.s2c.next > o.start,
+            };
+            answered && self.s2c.acked == self.s2c.next
+        })
+    }
+
+    fn begin_object(&mut self, env: &Env, fx: &mut Effects) {
+        let object = Object { request: self.c2s.next, start: self.s2c.next, end: None };
+        self.object = Some(object);
+        if !self.protected || !env.policy.reader {
+            return;
+        }
+        fx.logs.push(Log::new(Kind::Object, object.start.raw(), object.request.raw()));
+        self.s2c.logged = object.start;
+        self.s2c.log_end = object.start.plus(u64::from(env.policy.head_limit));
+        if env.gating() {
+            self.c2s.gate.close(object.request, env.now);
+            self.ack_deadline = u64::MAX;
+            if env.policy.strict {
+                self.s2c.gate.close(object.start);
+            }
+        }
+    }
+
+    /// A request that is too long to be held is let go.
+    fn bound_request(&mut self, env: &Env, fx: &mut Effects) {
+        let Some(object) = self.object else { return };
+        let long = self.c2s.next.since(object.request) > u64::from(env.policy.request_limit);
+        if long && self.c2s.gate.open() {
+            fx.count(Counter::RequestTooLong);
+        }
+    }
+
+    fn log_c2s(&mut self, p: &Packet<'_>, pos: Pos<C2s>, end: Pos<C2s>, env: &Env, fx: &mut Effects) {
+        // What the local socket has acknowledged is final; before that, a second copy is
+        // logged too, so that the reader sees if they differ.
+        let from = pos.max(self.c2s.acked);
+        if !self.protected || !env.policy.reader || from >= end {
+            return;
+        }
+        let mut log = packet_log(Kind::C2s, p, from.raw(), self.s2c.acked.raw());
+        log.data = LogData::Payload { from: from.since(pos) as u32, len: end.since(from) as u32 };
+        log.window = u32::from(p.window()) << self.handshake.client_shift();
+        fx.logs.push(log);
+    }
+
+    pub(super) fn served_s2c(&mut self, p: &mut Packet<'_>, env: &Env, fx: &mut Effects) -> Verdict {
+        let flags = p.flags();
+        if flags & tcp::SYN != 0 {
+            return self.syn_ack(p, env, fx);
+        }
+        let seq = self.splice.seq_to_client(Seq::<Local, S2c>::new(p.seq()));
+        let pos = self.s2c.next.nearest(seq);
+        let len = p.payload_len();
+        let fin = flags & tcp::FIN != 0;
+        let end = pos.plus(u64::from(len) + u64::from(fin));
+        let word = self.hear_local_ack(p);
+
+        if flags & tcp::RST != 0 {
+            if self.hold_deadline != u64::MAX {
+                // It must not overtake what was said before it.
+                return Verdict::Hold;
+            }
+            self.close(log_flags::RST, env, fx);
+        } else if end > pos {
+            // A close between two responses waits for no record.
+            let between = len == 0 && self.object.and_then(|o| o.end) == Some(pos);
+            let held = self.s2c.gate.holds(end) && !between;
+            self.log_s2c(p, pos, len, held, fx);
+            if held {
+                if self.hold_deadline == u64::MAX {
+                    self.hold_deadline = env.now + u64::from(env.policy.hold_ms);
+                }
+                return Verdict::Hold;
+            }
+            self.s2c.next = self.s2c.next.max(end);
+            self.ack_deadline = u64::MAX;
+            if fin {
+                self.s2c.fin = Some(end);
+            }
+            if self.object.and_then(|o| o.end).is_some_and(|e| end >= e) {
+                // The last bytes of the response carry the whole acknowledgement.
+                self.c2s.gate.open();
+            }
+        }
+        if let Err(refused) = self.splice.s2c(p) {
+            // It says again what the ghost has heard: its acknowledgement was lost.
+            self.nudge_service(fx);
+            return Verdict::Drop(refused.counter());
+        }
+        if let Some((tsval, tsecr)) = p.options().ts {
+            self.clock.say(tsval);
+            if tsval != self.clock.sent {
+                // It was held, and overtaken: PAWS would drop it now (RFC 7323, section 5).
+                p.set_timestamps(self.clock.sent, tsecr);
+            }
+        }
+        let verdict = match word {
+            Some((word, news)) => {
+                // A probe (keep-alive, zero window) asks for an answer: its number is old.
+                let probe = len == 0 && pos < self.s2c.next;
+                self.gate_ack(p, word, news && !probe, env, fx)
+            }
+            None => Verdict::Accept,
+        };
+        self.maybe_finished(env, fx);
+        verdict
+    }
+
+    fn syn_ack(&mut self, p: &mut Packet<'_>, env: &Env, fx: &mut Effects) -> Verdict {
+        if let Some((isn, offer)) = self.again {
+            if p.ack() == isn.plus(1).raw() {
+                *self = Flow::blank(self.key, Phase::Opening);
+                self.expect(isn, offer, env);
+                fx.discard = true;
+                fx.notify = true;
+            }
+        }
+        if self.joined {
+            // The ghost's handshake, said again: not the client's business.
+            self.nudge_service(fx);
+            return Verdict::Drop(Counter::GhostHandshake);
+        }
+        if let Err(refused) = self.splice.s2c(p) {
+            return Verdict::Drop(refused.counter());
+        }
+        if self.phase == Phase::Opening && p.ack() == self.c2s.next.seq().raw() {
+            self.isn_s2c = Seq::new(p.seq());
+            if !self.answered {
+                self.handshake = self.handshake.answered(p.options());
+            }
+            self.answered = true;
+            self.local_shift = self.handshake.service_shift();
+            let first = Pos::new(u64::from(p.seq())).plus(1);
+            self.s2c.next = first;
+            self.s2c.acked = first;
+            self.s2c.logged = first;
+            self.s2c.log_end = first;
+            self.s2c.reported = first;
+            self.c2s.edge = self.c2s.next.plus(u64::from(p.window()));
+        }
+        Verdict::Accept
+    }
+
+    /// Takes in what the local socket says of the client's stream, and whether it acknowledges
+    /// more than before; `None` without ACK.
+    fn hear_local_ack(&mut self, p: &Packet<'_>) -> Option<(Word, bool)> {
+        if p.flags() & tcp::ACK == 0 {
+            return None;
+        }
+        let ack: Seq<Client, C2s> = self.splice.delta_c2s().to_client(Seq::<Local, C2s>::new(p.ack()));
+        let ack = self.c2s.next.nearest(ack);
+        let edge = ack.plus(u64::from(p.window()) << self.local_shift);
+        let news = ack > self.c2s.acked;
+        self.c2s.acked = self.c2s.acked.max(ack);
+        self.c2s.edge = self.c2s.edge.max(edge);
+        Some((Word { ack, edge }, news))
+    }
+
+    /// Lowers what a packet says of the client's stream to the gate. `mute`: it may be swallowed
+    /// if it says nothing new then: it is an acknowledgement that nobody has asked for.
+    fn gate_ack(&mut self, p: &mut Packet<'_>, word: Word, mute: bool, env: &Env, fx: &mut Effects) -> Verdict {
+        if let Some(gate) = self.c2s.gate.position() {
+            // Also where a gap ends at the gate.
+            remove_sack_beyond(p, gate);
+        }
+        let (low, lowered) = self.c2s.gate.apply(word);
+        if !lowered {
+            self.c2s.gate.tell(word);
+            return Verdict::Accept;
+        }
+        if self.ack_deadline == u64::MAX && self.object.is_some_and(|o| self.s2c.next == o.start) {
+            self.ack_deadline = env.now + u64::from(env.policy.hold_ms);
+        }
+        let shift = self.handshake.service_shift();
+        let window = u16::try_from(low.edge.since(low.ack) >> shift).unwrap_or(u16::MAX);
+        // What the client makes of it.
+        let told = Word { ack: low.ack, edge: low.ack.plus(u64::from(window) << shift) };
+        let pure = p.payload_len() == 0 && p.flags() & (tcp::FIN | tcp::RST) == 0;
+        if pure && mute && self.c2s.gate.stale(told) {
+            return Verdict::Drop(Counter::AckSwallowed);
+        }
+        p.set_ack(low.ack.seq().raw());
+        p.set_window(window);
+        fx.count(Counter::AckLowered);
+        self.c2s.gate.tell(told);
+        Verdict::Accept
+    }
+
+    /// Tells the local socket of a joined flow what the ghost has taken, and where it stands.
+    fn nudge_service(&self, fx: &mut Effects) {
+        let Some(floor) = self.splice.ack_floor().filter(|_| self.joined) else { return };
+        // The client's window begins where the client stands, maybe inside the prefix.
+        let joint = self.s2c.next.nearest(self.splice.seq_to_client(floor));
+        let segment = Segment {
+            key: self.key,
+            dir: Dir::ToService,
+            seq: self.splice.delta_c2s().to_local(self.c2s.acked.seq()).raw(),
+            ack: floor.raw(),
+            flags: tcp::ACK,
+            window: self.window_beyond(joint.since(self.s2c.acked) as u32),
+            // Its newest TSval is not known here; Linux takes 0 for none.
+            ts: self.handshake.timestamps.then_some((self.clock.tsval, 0)),
+            syn: None,
+        };
+        fx.emits.push(Emit { segment, bytes: Bytes::None });
+    }
+
+    fn log_s2c(&mut self, p: &Packet<'_>, pos: Pos<S2c>, len: u32, held: bool, fx: &mut Effects) {
+        let end = pos.plus(u64::from(len));
+        let from = pos.max(self.s2c.logged);
+        let to = end.min(self.s2c.log_end);
+        // A gap would be bytes that were never logged: wait for them to be sent again.
+        if !self.protected || from >= to || from > self.s2c.logged {
+            return;
+        }
+        let mut log = packet_log(Kind::S2c, p, from.raw(), self.c2s.acked.raw());
+        if held {
+            log.flags |= log_flags::HELD;
+        }
+        log.data = LogData::Payload { from: from.since(pos) as u32, len: to.since(from) as u32 };
+        if fx.logs.push(log) {
+            self.s2c.logged = to;
+        }
+    }
+
+    /// The record of the response that begins at `start` is safe. `end` is where the next
+    /// response begins, if that is known.
+    pub fn commit(&mut self, start: Option<u64>, end: Option<u64>, env: &Env, fx: &mut Effects) {
+        let Some(start) = start.map(Pos::new) else { return };
+        let Some(object) = self.object.as_mut().filter(|o| o.start == start) else {
+            fx.count(Counter::LateCommit);
+            return;
+        };
+        let end = end.map(Pos::new).filter(|e| *e >= start);
+        object.end = end;
+        self.hold_deadline = u64::MAX;
+        match end {
+            Some(end) if self.protected => {
+                self.s2c.logged = end;
+                self.s2c.log_end = end.plus(u64::from(env.policy.head_limit));
+                if env.gating() && env.policy.strict {
+                    self.s2c.gate.close(end);
+                } else {
+                    self.s2c.gate.open();
+                }
+                if self.s2c.next >= end {
+                    // Its last bytes have left: they cannot carry the acknowledgement any more.
+                    self.release_ack(fx);
+                }
+            }
+            _ => {
+                self.s2c.log_end = self.s2c.logged;
+                self.s2c.gate.open();
+                // Where the response ends is unknown, so nothing would open the ack gate.
+                self.release_ack(fx);
+            }
+        }
+        fx.release = true;
+        fx.count(Counter::Committed);
+    }
+
+    /// Userspace cannot continue this flow: let it be an ordinary one.
+    pub fn unprotect(&mut self, fx: &mut Effects) {
+        self.give_up_protection(Counter::Declined, fx);
+    }
+
+    /// Opens the ack gate, and tells the client at once what it was not told.
+    pub fn release_ack(&mut self, fx: &mut Effects) {
+        self.ack_deadline = u64::MAX;
+        if !self.c2s.gate.open() {
+            return;
+        }
+        let word = Word { ack: self.c2s.acked, edge: self.c2s.edge };
+        if self.c2s.gate.stale(word) {
+            return;
+        }
+        self.c2s.gate.tell(word);
+        fx.count(Counter::AckGateReleased);
+        let segment = self.towards_client(self.s2c.next.seq(), tcp::ACK);
+        fx.emits.push(Emit { segment, bytes: Bytes::None });
+    }
+
+    /// A segment of ours for the client, with the acknowledgement that it may know.
+    pub(super) fn towards_client(&self, seq: Seq<Client, S2c>, flags: u8) -> Segment {
+        let word = Word { ack: self.c2s.acked, edge: self.c2s.edge };
+        let (word, _) = self.c2s.gate.apply(word);
+        let room = word.edge.since(word.ack) >> self.handshake.service_shift();
+        Segment {
+            key: self.key,
+            dir: Dir::ToClient,
+            seq: seq.raw(),
+            ack: word.ack.seq().raw(),
+            flags,
+            window: u16::try_from(room).unwrap_or(u16::MAX),
+            ts: self.handshake.timestamps.then_some((self.clock.sent, self.clock.tsval)),
+            syn: None,
+        }
+    }
+
+    fn maybe_finished(&mut self, env: &Env, fx: &mut Effects) {
+        if !matches!(self.phase, Phase::Open | Phase::Joining) {
+            return;
+        }
+        let client_done = self.c2s.fin.is_some_and(|fin| self.c2s.acked > fin);
+        let service_done = self.s2c.fin.is_some_and(|fin| self.s2c.acked >= fin);
+        if client_done && service_done {
+            self.close(log_flags::FIN, env, fx);
+        }
+    }
+
+    /// Leaves the flow to the stack.
+    pub(super) fn pass(&mut self, env: &Env, fx: &mut Effects) {
+        self.enter(Phase::Passing, fx);
+        self.deadline = env.now + PASSING_TIME;
+    }
+}
+
+fn packet_log(kind: Kind, p: &Packet<'_>, pos: u64, ack: u64) -> Log {
+    let mut log = Log::new(kind, pos, ack);
+    let f = p.flags();
+    for (bit, flag) in [(tcp::FIN, log_flags::FIN), (tcp::RST, log_flags::RST), (tcp::PSH, log_flags::PSH)] {
+        if f & bit != 0 {
+            log.flags |= flag;
+        }
+    }
+    log.ts = p.options().ts;
+    log
+}
+
+fn remove_sack_beyond(p: &mut Packet<'_>, gate: Pos<C2s>) {
+    for i in (0..p.options().sack().len()).rev() {
+        let beyond = |(_, right): &(u32, u32)| Seq::<Client, C2s>::new(*right).after(gate.seq());
+        if p.options().sack().get(i).is_some_and(beyond) {
+            p.remove_sack_block(i);
+        }
+    }
+}
