@@ -1,0 +1,309 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Does what a decision asked for.
+//!
+//! In two steps: [`Deferred::gather`], under the flow's lock, writes the log, sets the timer,
+//! builds packets and shows held ones again; [`Deferred::run`], without any lock, sends.
+
+use crate::control;
+use crate::flows::{Entry, State};
+use crate::hcore::counter::Counter;
+use crate::hcore::effects::{Bytes, Effects, Emit, Log, LogData, Verdict};
+use crate::hcore::flow::{Env, Flow, Phase};
+use crate::hcore::ring::{flags as log_flags, Record};
+use crate::hcore::wire::{self, Csum, Dir, MAX_HEADER};
+use crate::log::Data;
+use crate::namespace::Namespace;
+use crate::net::errno::{errno, ENETUNREACH};
+use crate::net::held::Held;
+use crate::net::module::ModuleRef;
+use crate::net::output::{self, Route};
+use crate::net::pernet::Net;
+use crate::net::segment::SkBuffList;
+use crate::net::skbuff::{IpSummed, SkBuff, Skb};
+use crate::net::timer::Timer;
+use crate::path::{address, Ends};
+use kernel::prelude::*;
+use kernel::sync::{rcu, ArcBorrow};
+
+/// Room in front of the packets that we build, for link-layer headers.
+const HEADROOM: usize = 128;
+
+/// The packet that a decision was about, for the log.
+pub(crate) struct Shown<'a> {
+    /// The packet.
+    pub(crate) skb: &'a Skb<'a>,
+    /// Offset in bytes of its payload.
+    pub(crate) payload: usize,
+}
+
+/// What is to be done once no lock is held.
+pub(crate) struct Deferred {
+    to_client: SkBuffList,
+    to_service: SkBuffList,
+    /// Where the client is heard, for packets in its name.
+    ends: Option<Ends>,
+    go: KVec<Held>,
+    /// Held packets that are to be freed.
+    _drop: KVec<Held>,
+    notify: Option<control::Notice>,
+}
+
+impl Deferred {
+    /// Does what can be done under the flow's lock, of which `state` is the proof. `before`: the
+    /// phase before the decision.
+    #[allow(clippy::too_many_arguments)]
+    pub(crate) fn gather(
+        namespace: &Namespace,
+        entry: ArcBorrow<'_, Entry>,
+        state: &mut State,
+        before: Phase,
+        env: &Env,
+        fx: &Effects,
+        shown: Option<&Shown<'_>>,
+        guard: &rcu::Guard,
+    ) -> Self {
+        let mut this = Self {
+            to_client: SkBuffList::new(),
+            to_service: SkBuffList::new(),
+            ends: None,
+            go: KVec::new(),
+            _drop: KVec::new(),
+            notify: None,
+        };
+        let mut more = Effects::new();
+        if !this.apply(namespace, &entry, state, fx, shown, guard) {
+            state.flow.log_failed(env, &mut more);
+            this.apply(namespace, &entry, state, &more, None, guard);
+        }
+        if fx.release || more.release {
+            this.release(namespace, &entry, state, env, guard);
+        }
+        if fx.discard {
+            this._drop = core::mem::take(&mut state.held);
+        }
+        this.keep_books(namespace, state, before);
+        if fx.notify {
+            this.notify = Some(control::Notice::new(entry.id, &state.flow, env.now));
+        }
+        if fx.gone || more.gone {
+            namespace.remove(entry, state);
+        } else {
+            arm(entry, state, env.now);
+        }
+        this
+    }
+
+    /// Counts, logs and builds. `false` if a record was lost.
+    fn apply(
+        &mut self,
+        namespace: &Namespace,
+        entry: &Entry,
+        state: &State,
+        fx: &Effects,
+        shown: Option<&Shown<'_>>,
+        guard: &rcu::Guard,
+    ) -> bool {
+        for counter in fx.counts.iter() {
+            namespace.count(*counter);
+        }
+        for emit in fx.emits.iter() {
+            if self.build(state, emit).is_err() {
+                namespace.count(Counter::EmitFailed);
+            }
+        }
+        let mut whole = true;
+        for log in fx.logs.iter() {
+            whole &= write(namespace, entry, &state.flow, log, shown, guard);
+        }
+        whole
+    }
+
+    fn build(&mut self, state: &State, emit: &Emit) -> Result {
+        let payload = match emit.bytes {
+            Bytes::None => &[],
+            Bytes::Request { from, len } => part(&state.request, from, len)?,
+            Bytes::Prefix { from, len } => part(&state.prefix, from, len)?,
+        };
+        let mut header = [0; MAX_HEADER];
+        let n = emit.segment.write(payload, &mut header).map_err(|_| EINVAL)?;
+        let skb = SkBuff::alloc_with(HEADROOM, &[&header[..n], payload])?;
+        match emit.segment.dir {
+            Dir::ToClient => self.to_client.push(skb),
+            Dir::ToService => {
+                self.ends = address(&emit.segment.key);
+                self.to_service.push(skb);
+            }
+        }
+        Ok(())
+    }
+
+    /// Shows held packets to the flow again, in order.
+    fn release(
+        &mut self,
+        namespace: &Namespace,
+        entry: &Entry,
+        state: &mut State,
+        env: &Env,
+        guard: &rcu::Guard,
+    ) {
+        let held = core::mem::take(&mut state.held);
+        if held.is_empty() {
+            return;
+        }
+        let Ok(go) = KVec::with_capacity(held.len(), GFP_ATOMIC) else {
+            // The sender repeats them.
+            namespace.count(Counter::NoMemory);
+            self._drop = held;
+            return;
+        };
+        self.go = go;
+        for mut packet in held {
+            let mut fx = Effects::new();
+            let verdict = show(packet.skb(), |p| state.flow.from_service(p, env, &mut fx));
+            self.apply(namespace, entry, state, &fx, None, guard);
+            let kept = match verdict {
+                Ok(Verdict::Accept) => self.go.push(packet, GFP_ATOMIC).is_ok(),
+                Ok(Verdict::Hold) => state.held.push(packet, GFP_ATOMIC).is_ok(),
+                Ok(Verdict::Drop(why)) => {
+                    namespace.count(why);
+                    true
+                }
+                Err(_) => false,
+            };
+            if !kept {
+                namespace.count(Counter::NoMemory);
+            }
+        }
+    }
+
+    /// Keeps the numbers of flows in a phase and the module's references true.
+    fn keep_books(&mut self, namespace: &Namespace, state: &mut State, before: Phase) {
+        let phase = state.flow.phase();
+        if before != phase && !state.gone {
+            namespace.leaves(before);
+            namespace.enters(phase);
+        }
+        let needed = state.flow.depends_on_us() && phase != Phase::Closing;
+        if !needed {
+            state.pin = None;
+        } else if state.pin.is_none() {
+            // Fails only while the module is going, which it does not with such flows.
+            state.pin = ModuleRef::try_get();
+        }
+        let rescue = |phase| matches!(phase, Phase::Ghost | Phase::Joining);
+        if rescue(before) && !rescue(phase) {
+            state.request = KVec::new();
+            state.prefix = KVec::new();
+        }
+    }
+
+    /// Sends what was built and lets go what was held. Softirq or process context, without locks.
+    pub(crate) fn run(mut self, namespace: &Namespace, net: &Net) {
+        while let Some(skb) = self.to_client.pop() {
+            if output::send(net, skb, 0).is_err() {
+                namespace.count(Counter::EmitFailed);
+            }
+        }
+        let ifindex = self.ends.and_then(|ends| {
+            Route::lookup(net, ends.service.ip(), ends.client.ip(), 0).ok().map(|r| r.ifindex())
+        });
+        while let Some(skb) = self.to_service.pop() {
+            let sent = ifindex.ok_or(errno(ENETUNREACH)).and_then(|i| output::inject(net, skb, i, namespace.tag));
+            if sent.is_err() {
+                namespace.count(Counter::EmitFailed);
+            }
+        }
+        for packet in core::mem::take(&mut self.go) {
+            // It fails only when the hooks are going, which frees the packet.
+            let _ = packet.resume();
+        }
+        if let Some(notice) = self.notify.take() {
+            notice.send(net);
+        }
+    }
+}
+
+/// Lets `decide` see and change the headers of a packet.
+pub(crate) fn show<R>(
+    skb: &mut Skb<'_>,
+    decide: impl FnOnce(&mut wire::Packet<'_>) -> R,
+) -> Result<R> {
+    let len = skb.len();
+    let total = u32::try_from(len).map_err(|_| EINVAL)?;
+    let measure = measure(skb)?;
+    let csum = match skb.ip_summed() {
+        IpSummed::Partial => Csum::Partial,
+        _ => Csum::Full,
+    };
+    skb.edit(measure.header_len, |headers| {
+        wire::Packet::parse(headers, total, csum).map(|mut p| decide(&mut p)).map_err(|_| EINVAL)
+    })?
+}
+
+/// Finds the headers of a TCP packet.
+fn measure(skb: &mut Skb<'_>) -> Result<wire::Measure, Error> {
+    let len = skb.len();
+    let total = u32::try_from(len).map_err(|_| EINVAL)?;
+    // Nearly always enough; else as much as it asks for.
+    let mut n = len.min(64);
+    loop {
+        match wire::measure(skb.header(n)?, total) {
+            Ok(m) => return Ok(m),
+            Err(wire::WireError::Need(more)) if more > n && more <= len => n = more,
+            Err(_) => return Err(EINVAL),
+        }
+    }
+}
+
+fn part(bytes: &[u8], from: u32, len: u32) -> Result<&[u8]> {
+    let from = from as usize;
+    let end = from.checked_add(len as usize).ok_or(EINVAL)?;
+    bytes.get(from..end).ok_or(EINVAL)
+}
+
+fn write(
+    namespace: &Namespace,
+    entry: &Entry,
+    flow: &Flow,
+    log: &Log,
+    shown: Option<&Shown<'_>>,
+    guard: &rcu::Guard,
+) -> bool {
+    let (tsval, tsecr) = log.ts.unwrap_or_default();
+    let record = Record {
+        kind: log.kind as u16,
+        flags: log.flags | if log.ts.is_some() { log_flags::TIMESTAMPS } else { 0 },
+        flow: entry.id,
+        pos: log.pos,
+        ack: log.ack,
+        window: log.window,
+        tsval,
+        tsecr,
+        ..Record::default()
+    };
+    let data = match (log.data, shown) {
+        (LogData::None, _) => Data::None,
+        (LogData::Desc, _) => Data::Desc(flow.desc()),
+        (LogData::Payload { from, len }, Some(shown)) => Data::Packet {
+            skb: shown.skb,
+            offset: shown.payload + from as usize,
+            len: len as usize,
+        },
+        // Shown again after it was held: it was logged then.
+        (LogData::Payload { .. }, None) => return true,
+    };
+    namespace.write_log(record, &data, guard)
+}
+
+/// Sees to it that the flow's timer expires in time. A timer that expires early finds nothing to
+/// do and is armed again: moving one later with every packet would cost more.
+fn arm(entry: ArcBorrow<'_, Entry>, state: &mut State, now: u64) {
+    let Some(deadline) = state.flow.deadline() else { return };
+    if deadline < state.armed {
+        let delay = deadline.saturating_sub(now).clamp(1, u64::from(u32::MAX / 2)) as u32;
+        if Timer::arm(entry, delay) {
+            state.armed = deadline;
+        }
+    }
+}

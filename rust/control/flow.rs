@@ -1,0 +1,448 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Flows: shown, committed, taken over, given up.
+
+use super::{addr_bytes, tenant, KeyAttrs};
+use crate::flows::{Entry, State};
+use crate::hcore::client::{Clock, Handshake};
+use crate::hcore::flow::{Flow, Snapshot};
+use crate::hcore::rescue::{Claim, Misfit};
+use crate::hcore::seq::{Delta, Pos, Seq};
+use crate::hcore::wire::Key;
+use crate::namespace::Namespace;
+use crate::net::errno::{errno, ESTALE};
+use crate::net::genl::{AttrWriter, Attrs, Do, Dump, Dumper, Info, Message, Policy};
+use crate::net::lookup;
+use crate::net::rhashtable::Walk;
+use crate::net::time;
+use crate::netlink_gen as nl;
+use crate::path;
+use kernel::prelude::*;
+use kernel::sync::{rcu, Arc};
+
+const FLOW: KeyAttrs = KeyAttrs {
+    caddr: nl::A_FLOW_CLIENT_ADDR,
+    cport: nl::A_FLOW_CLIENT_PORT,
+    saddr: nl::A_FLOW_SERVICE_ADDR,
+    sport: nl::A_FLOW_SERVICE_PORT,
+};
+
+const RELEASE: KeyAttrs = KeyAttrs {
+    caddr: nl::A_RELEASE_CLIENT_ADDR,
+    cport: nl::A_RELEASE_CLIENT_PORT,
+    saddr: nl::A_RELEASE_SERVICE_ADDR,
+    sport: nl::A_RELEASE_SERVICE_PORT,
+};
+
+/// Bytes of an answer that a ghost takes if the request does not say.
+const ANSWER_WINDOW: u32 = 4096;
+
+/// Writes a flow.
+pub(super) fn write(out: &mut AttrWriter<'_>, id: u64, key: &Key, s: &Snapshot) -> Result {
+    out.put_u64(nl::A_FLOW_ID, id)?;
+    out.put(nl::A_FLOW_CLIENT_ADDR, addr_bytes(&key.caddr, key.family))?;
+    out.put_be16(nl::A_FLOW_CLIENT_PORT, u16::from_be_bytes(key.cport))?;
+    out.put(nl::A_FLOW_SERVICE_ADDR, addr_bytes(&key.saddr, key.family))?;
+    out.put_be16(nl::A_FLOW_SERVICE_PORT, u16::from_be_bytes(key.sport))?;
+    out.put_u32(nl::A_FLOW_PHASE, s.phase as u32)?;
+    out.put_u32(nl::A_FLOW_GENERATION, s.generation)?;
+    out.put_u64(nl::A_FLOW_C2S_NEXT, s.c2s_next)?;
+    out.put_u64(nl::A_FLOW_S2C_NEXT, s.s2c_next)?;
+    out.put_u64(nl::A_FLOW_S2C_ACKED, s.s2c_acked)?;
+    for (number, position) in [
+        (nl::A_FLOW_OBJECT_START, s.object_start),
+        (nl::A_FLOW_OBJECT_END, s.object_end),
+        (nl::A_FLOW_DATA_GATE, s.data_gate),
+        (nl::A_FLOW_ACK_GATE, s.ack_gate),
+    ] {
+        if let Some(position) = position {
+            out.put_u64(number, position)?;
+        }
+    }
+    out.put_u32(nl::A_FLOW_DELTA_C2S, s.delta_c2s)?;
+    out.put_u32(nl::A_FLOW_DELTA_S2C, s.delta_s2c)?;
+    out.put_u32(nl::A_FLOW_DELTA_TS, s.delta_ts)?;
+    out.nest(nl::A_FLOW_OPTIONS, |w| write_options(w, &s.handshake))?;
+    out.put_u32(nl::A_FLOW_TSVAL, s.tsval)?;
+    out.put_u32(nl::A_FLOW_TSECR, s.tsecr)?;
+    out.put_u32(nl::A_FLOW_TS_AGE, s.ts_age)?;
+    if let Some(reason) = s.reason {
+        out.put_u32(nl::A_FLOW_REASON, reason as u32)?;
+    }
+    Ok(())
+}
+
+fn write_options(w: &mut AttrWriter<'_>, h: &Handshake) -> Result {
+    w.put_u16(nl::A_OPTIONS_MSS, h.mss)?;
+    for (number, scale) in [
+        (nl::A_OPTIONS_WSCALE_CLIENT, h.wscale_client),
+        (nl::A_OPTIONS_WSCALE_SERVICE, h.wscale_service),
+    ] {
+        if let Some(scale) = scale {
+            w.put_u8(number, scale)?;
+        }
+    }
+    w.put_flag(nl::A_OPTIONS_SACK, h.sack)?;
+    w.put_flag(nl::A_OPTIONS_TIMESTAMPS, h.timestamps)
+}
+
+/// Reads what userspace knows of a flow that it takes over.
+fn claim(attrs: &Attrs<'_>) -> Result<Claim> {
+    let options = attrs.need_nest(nl::A_FLOW_OPTIONS)?;
+    let handshake = Handshake {
+        mss: options.need_u16(nl::A_OPTIONS_MSS)?,
+        wscale_client: options.u8(nl::A_OPTIONS_WSCALE_CLIENT),
+        wscale_service: options.u8(nl::A_OPTIONS_WSCALE_SERVICE),
+        sack: options.has(nl::A_OPTIONS_SACK),
+        timestamps: options.has(nl::A_OPTIONS_TIMESTAMPS),
+    };
+    if handshake.wscale_client.is_some() != handshake.wscale_service.is_some() {
+        return Err(options.error_all(c"window scaling takes both sides", EINVAL));
+    }
+    let clock = match (attrs.u32(nl::A_FLOW_TSVAL), attrs.u32(nl::A_FLOW_TSECR)) {
+        (Some(tsval), Some(tsecr)) => {
+            Clock::told(tsval, tsecr, time::now_ms(), attrs.u32(nl::A_FLOW_TS_AGE).unwrap_or(0))
+        }
+        _ if handshake.timestamps => {
+            return Err(attrs.error(nl::A_FLOW_OPTIONS, c"with timestamps, tsval and tsecr are needed", EINVAL))
+        }
+        _ => Clock::default(),
+    };
+    Ok(Claim {
+        generation: attrs.u32(nl::A_FLOW_GENERATION).unwrap_or(0),
+        next: Pos::new(attrs.need_u64(nl::A_FLOW_C2S_NEXT)?),
+        handshake,
+        clock,
+    })
+}
+
+/// What to tell the requester.
+fn misfit(info: &Info<'_>, why: Misfit) -> Error {
+    match why {
+        Misfit::Phase => info.error_all(c"the flow is in another phase", EBUSY),
+        Misfit::Generation => {
+            info.error(nl::A_FLOW_GENERATION, c"a newer generation has the flow", errno(ESTALE))
+        }
+        Misfit::Again => info.error(nl::A_FLOW_ANSWER_LENGTH, c"more of the answer has come", EAGAIN),
+        Misfit::Position => info.error_all(c"the positions do not fit", EINVAL),
+    }
+}
+
+fn find(info: &Info<'_>, namespace: &Namespace, key: &Key) -> Result<Arc<Entry>> {
+    let guard = rcu::read_lock();
+    let entry = namespace.find(key, &guard).map(Into::into);
+    entry.ok_or_else(|| info.error(nl::A_FLOW_CLIENT_ADDR, c"there is no such flow", ENOENT))
+}
+
+/// The flow of this name, made from `claim` if there is none.
+fn find_or_claim(info: &Info<'_>, namespace: &Arc<Namespace>, key: &Key, claim: &Claim) -> Result<Arc<Entry>> {
+    let guard = rcu::read_lock();
+    let Some(env) = namespace.env(&key.service(), &guard) else {
+        return Err(info.error(nl::A_FLOW_SERVICE_ADDR, c"this service is not protected", ENOENT));
+    };
+    match namespace.find(key, &guard) {
+        Some(entry) => Ok(entry.into()),
+        None => namespace.insert(Flow::claimed(*key, claim, &env), &guard).ok_or(ENOMEM),
+    }
+}
+
+/// Replies with a flow as it is now.
+fn reply(info: &Info<'_>, cmd: u8, entry: &Entry) -> Result {
+    let (key, snapshot) = {
+        let state = entry.state.lock();
+        (*state.flow.key(), state.flow.snapshot(time::now_ms()))
+    };
+    let mut reply = Message::reply(info, cmd)?;
+    write(&mut reply, entry.id, &key, &snapshot)?;
+    reply.send(info)
+}
+
+/// `flow-get` of one.
+pub(super) struct Get;
+
+impl Do for Get {
+    const CMD: u8 = nl::CMD_FLOW_GET;
+    const POLICY: &'static [Policy] = &nl::FLOW_GET_DO_POLICY;
+    const ADMIN: bool = true;
+
+    fn handle(info: &Info<'_>) -> Result {
+        let tenant = tenant(info)?;
+        let entry = find(info, tenant.namespace(), &FLOW.read(info)?)?;
+        reply(info, Self::CMD, &entry)
+    }
+}
+
+/// `flow-get` of all.
+pub(super) struct GetAll;
+
+/// Where a dump is: what is still to be walked, and a flow that did not fit.
+pub(super) struct Cursor {
+    walk: Walk<Arc<Namespace>, Entry>,
+    waiting: Option<Arc<Entry>>,
+}
+
+impl Dump for GetAll {
+    const CMD: u8 = nl::CMD_FLOW_GET;
+    const POLICY: &'static [Policy] = &nl::FLOW_GET_DUMP_POLICY;
+    const ADMIN: bool = true;
+
+    type Cursor = Cursor;
+
+    fn start(info: &Info<'_>) -> Result<Cursor> {
+        let namespace = tenant(info)?.namespace().clone();
+        let walk = crate::net::rhashtable::RhashTable::walk_of(namespace, |n| &n.flows)?;
+        Ok(Cursor { walk, waiting: None })
+    }
+
+    fn dump(cursor: &mut Cursor, info: &Info<'_>, out: &mut Dumper<'_>) -> Result {
+        out.generation(tenant(info)?.namespace().changes());
+        while let Some(entry) = cursor.waiting.take().or_else(|| cursor.walk.next()) {
+            let (key, snapshot) = {
+                let state = entry.state.lock();
+                (*state.flow.key(), state.flow.snapshot(time::now_ms()))
+            };
+            let written = out.entry(Self::CMD, |w| write(w, entry.id, &key, &snapshot));
+            if let Err(e) = written {
+                cursor.waiting = Some(entry);
+                return Err(e);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `flow-commit`.
+pub(super) struct Commit;
+
+impl Do for Commit {
+    const CMD: u8 = nl::CMD_FLOW_COMMIT;
+    const POLICY: &'static [Policy] = &nl::FLOW_COMMIT_DO_POLICY;
+    const ADMIN: bool = true;
+
+    fn handle(info: &Info<'_>) -> Result {
+        let tenant = tenant(info)?;
+        for release in info.nests(nl::A_BATCH_RELEASE) {
+            commit(tenant.namespace(), &release)?;
+        }
+        Ok(())
+    }
+}
+
+fn commit(namespace: &Namespace, release: &Attrs<'_>) -> Result {
+    let key = RELEASE.read(release)?;
+    let start = release.u64(nl::A_RELEASE_OBJECT_START);
+    let end = release.u64(nl::A_RELEASE_OBJECT_END);
+    let entry: Option<Arc<Entry>> = {
+        let guard = rcu::read_lock();
+        namespace.find(&key, &guard).map(Into::into)
+    };
+    // A flow that is gone needs no commit; one that used the same ports before has another id.
+    let Some(entry) = entry.filter(|e| release.u64(nl::A_RELEASE_ID).is_none_or(|id| id == e.id)) else {
+        return Ok(());
+    };
+    namespace.with(entry.as_arc_borrow(), None, |flow, env, fx| {
+        if release.has(nl::A_RELEASE_UNPROTECTED) {
+            flow.unprotect(fx);
+        } else if release.has(nl::A_RELEASE_ACK_RELEASE) {
+            flow.release_ack(fx);
+        }
+        flow.commit(start, end, env, fx);
+    });
+    Ok(())
+}
+
+/// `flow-locate`.
+pub(super) struct Locate;
+
+impl Do for Locate {
+    const CMD: u8 = nl::CMD_FLOW_LOCATE;
+    const POLICY: &'static [Policy] = &nl::FLOW_LOCATE_DO_POLICY;
+    const ADMIN: bool = true;
+
+    fn handle(info: &Info<'_>) -> Result {
+        let tenant = tenant(info)?;
+        let namespace = tenant.namespace();
+        let key = FLOW.read(info)?;
+        let claim = claim(info)?;
+        let seq = Seq::new(info.need_u32(nl::A_FLOW_PROBE_SEQ)?);
+        let entry = find_or_claim(info, namespace, &key, &claim)?;
+        namespace
+            .with(entry.as_arc_borrow(), None, |flow, env, fx| flow.locate(&claim, seq, env, fx))
+            .ok_or(ENOENT)?
+            .map_err(|why| misfit(info, why))?;
+        reply(info, Self::CMD, &entry)
+    }
+}
+
+/// `flow-recover`.
+pub(super) struct Recover;
+
+impl Do for Recover {
+    const CMD: u8 = nl::CMD_FLOW_RECOVER;
+    const POLICY: &'static [Policy] = &nl::FLOW_RECOVER_DO_POLICY;
+    const ADMIN: bool = true;
+
+    fn handle(info: &Info<'_>) -> Result {
+        let tenant = tenant(info)?;
+        let namespace = tenant.namespace();
+        let key = FLOW.read(info)?;
+        let claim = claim(info)?;
+        let at = Pos::new(info.need_u64(nl::A_FLOW_AT)?);
+        let window = info.u32(nl::A_FLOW_ANSWER_WINDOW).unwrap_or(ANSWER_WINDOW);
+        let mut request = copy(info.bytes(nl::A_FLOW_REQUEST))?;
+        let len = request.len() as u32;
+        let entry = find_or_claim(info, namespace, &key, &claim)?;
+        let mut lend = |state: &mut State| {
+            if !state.flow.depends_on_us() {
+                core::mem::swap(&mut state.request, &mut request);
+            }
+        };
+        namespace
+            .with(entry.as_arc_borrow(), Some(&mut lend), |flow, env, fx| {
+                flow.recover(&claim, at, len, window, env, fx)
+            })
+            .ok_or(ENOENT)?
+            .map_err(|why| misfit(info, why))?;
+        reply(info, Self::CMD, &entry)
+    }
+}
+
+fn copy(bytes: Option<&[u8]>) -> Result<KVec<u8>> {
+    let mut copy = KVec::new();
+    copy.extend_from_slice(bytes.unwrap_or(&[]), GFP_KERNEL)?;
+    Ok(copy)
+}
+
+/// `flow-join`.
+pub(super) struct Join;
+
+impl Do for Join {
+    const CMD: u8 = nl::CMD_FLOW_JOIN;
+    const POLICY: &'static [Policy] = &nl::FLOW_JOIN_DO_POLICY;
+    const ADMIN: bool = true;
+
+    fn handle(info: &Info<'_>) -> Result {
+        let tenant = tenant(info)?;
+        let namespace = tenant.namespace();
+        let key = FLOW.read(info)?;
+        let mut prefix = copy(info.bytes(nl::A_FLOW_PREFIX))?;
+        let len = prefix.len() as u32;
+        let answer = info.need_u64(nl::A_FLOW_ANSWER_LENGTH)?;
+        let start = info.u64(nl::A_FLOW_OBJECT_START);
+        let end = info.u64(nl::A_FLOW_OBJECT_END);
+        let entry = find(info, namespace, &key)?;
+        if info.u64(nl::A_FLOW_ID).is_some_and(|id| id != entry.id) {
+            return Err(info.error(nl::A_FLOW_ID, c"another flow has this name now", ENOENT));
+        }
+        let mut lend = |state: &mut State| {
+            if state.flow.phase() == crate::hcore::flow::Phase::Ghost {
+                core::mem::swap(&mut state.prefix, &mut prefix);
+            }
+        };
+        namespace
+            .with(entry.as_arc_borrow(), Some(&mut lend), |flow, env, fx| {
+                flow.join(answer, len, start, end, env, fx)
+            })
+            .ok_or(ENOENT)?
+            .map_err(|why| misfit(info, why))
+    }
+}
+
+/// `flow-end`.
+pub(super) struct End;
+
+impl Do for End {
+    const CMD: u8 = nl::CMD_FLOW_END;
+    const POLICY: &'static [Policy] = &nl::FLOW_END_DO_POLICY;
+    const ADMIN: bool = true;
+
+    fn handle(info: &Info<'_>) -> Result {
+        let tenant = tenant(info)?;
+        let namespace = tenant.namespace();
+        let key = FLOW.read(info)?;
+        let verdict = info.need_u32(nl::A_FLOW_VERDICT)?;
+        let entry = find(info, namespace, &key)?;
+        namespace
+            .with(entry.as_arc_borrow(), None, |flow, env, fx| match verdict {
+                nl::VERDICT_PASS => flow.disown(env, fx).map_err(|why| misfit(info, why)),
+                nl::VERDICT_RESET => {
+                    flow.reset_client(crate::hcore::counter::Counter::GivenUp, env, fx);
+                    Ok(())
+                }
+                nl::VERDICT_ABANDON => {
+                    flow.mute(env, fx);
+                    Ok(())
+                }
+                _ => Err(info.error(nl::A_FLOW_VERDICT, c"there is no such verdict", EINVAL)),
+            })
+            .ok_or(ENOENT)??;
+        if verdict == nl::VERDICT_ABANDON {
+            abort(info, &key);
+        }
+        Ok(())
+    }
+}
+
+/// Drops the local socket; its reset does not leave, as the flow is mute.
+fn abort(info: &Info<'_>, key: &Key) {
+    let Some(ends) = path::address(key) else { return };
+    if let Some(socket) = lookup::established(info.net(), ends.client, ends.service, 0) {
+        // Closed already: just as well.
+        let _ = socket.abort();
+    }
+}
+
+/// `splice-add`.
+pub(super) struct SpliceAdd;
+
+impl Do for SpliceAdd {
+    const CMD: u8 = nl::CMD_SPLICE_ADD;
+    const POLICY: &'static [Policy] = &nl::SPLICE_ADD_DO_POLICY;
+    const ADMIN: bool = true;
+
+    fn handle(info: &Info<'_>) -> Result {
+        let tenant = tenant(info)?;
+        let namespace = tenant.namespace();
+        let key = FLOW.read(info)?;
+        let delta = |number| info.u32(number).unwrap_or(0);
+        let flow = Flow::spliced(
+            key,
+            Delta::new(delta(nl::A_FLOW_DELTA_C2S)),
+            Delta::new(delta(nl::A_FLOW_DELTA_S2C)),
+            delta(nl::A_FLOW_DELTA_TS),
+        );
+        let entry = {
+            let guard = rcu::read_lock();
+            if namespace.env(&key.service(), &guard).is_none() {
+                return Err(info.error(nl::A_FLOW_SERVICE_ADDR, c"this service is not protected", ENOENT));
+            }
+            if namespace.find(&key, &guard).is_some() {
+                return Err(info.error(nl::A_FLOW_CLIENT_ADDR, c"there is such a flow", EEXIST));
+            }
+            namespace.insert(flow, &guard).ok_or(ENOMEM)?
+        };
+        entry.state.lock().manual = true;
+        reply(info, Self::CMD, &entry)
+    }
+}
+
+/// `splice-del`.
+pub(super) struct SpliceDel;
+
+impl Do for SpliceDel {
+    const CMD: u8 = nl::CMD_SPLICE_DEL;
+    const POLICY: &'static [Policy] = &nl::SPLICE_DEL_DO_POLICY;
+    const ADMIN: bool = true;
+
+    fn handle(info: &Info<'_>) -> Result {
+        let tenant = tenant(info)?;
+        let namespace = tenant.namespace();
+        let entry = find(info, namespace, &FLOW.read(info)?)?;
+        let mut state = entry.state.lock();
+        if !state.manual {
+            return Err(info.error(nl::A_FLOW_CLIENT_ADDR, c"this flow was not made by splice-add", EPERM));
+        }
+        namespace.remove(entry.as_arc_borrow(), &mut state);
+        Ok(())
+    }
+}

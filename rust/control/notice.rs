@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Notifications: a flow has changed its phase.
+
+use super::{flow, EVENTS, FAMILY};
+use crate::hcore::flow::{Flow, Phase, Snapshot};
+use crate::hcore::wire::Key;
+use crate::net::genl::Gfp;
+use crate::net::pernet::Net;
+use crate::netlink_gen as nl;
+
+/// A notification that is to be sent once the flow's lock is released.
+pub(crate) struct Notice {
+    id: u64,
+    key: Key,
+    snapshot: Snapshot,
+}
+
+impl Notice {
+    /// Of a flow as it is now.
+    pub(crate) fn new(id: u64, flow: &Flow, now: u64) -> Self {
+        Self { id, key: *flow.key(), snapshot: flow.snapshot(now) }
+    }
+
+    /// Tells who listens. Softirq or process context.
+    pub(crate) fn send(&self, net: &Net) {
+        let event = match self.snapshot.phase {
+            Phase::Opening | Phase::Passing => return,
+            Phase::Open if self.snapshot.delta_s2c == 0 => nl::EVENT_OPENED,
+            Phase::Open => nl::EVENT_SPLICED,
+            Phase::Orphan | Phase::Locating | Phase::Located => nl::EVENT_LOCATED,
+            Phase::Ghost | Phase::Joining => nl::EVENT_RECOVERING,
+            Phase::Closing if self.snapshot.reason.is_some() => nl::EVENT_FAILED,
+            Phase::Closing => nl::EVENT_CLOSED,
+        };
+        // A listener that does not keep up loses some, and learns so by ENOBUFS.
+        let _ = FAMILY.multicast(net, EVENTS, nl::CMD_FLOW_NTF, Gfp::Atomic, |w| {
+            flow::write(w, self.id, &self.key, &self.snapshot)?;
+            w.put_u32(nl::A_FLOW_EVENT, event)
+        });
+    }
+}

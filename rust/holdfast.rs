@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Holdfast: TCP connections that outlive their server.
+//!
+//! Where to look:
+//!
+//! * [`hcore`]: what is decided about packets, without a kernel;
+//! * [`net`]: safe Rust over the parts of Linux that the rest stands on;
+//! * [`path`]: the way of a packet; [`act`]: doing what was decided;
+//! * [`flows`], [`services`], [`namespace`], [`tenant`]: state, from the smallest to the largest;
+//! * [`log`]: what the daemon hears; [`control`]: what it says.
+
+#![deny(unsafe_code)]
+
+use kernel::prelude::*;
+
+mod act;
+mod control;
+mod flows;
+// A public crate on the host, where the tools use more of it.
+#[allow(dead_code, unreachable_pub)]
+#[path = "core/mod.rs"]
+mod hcore;
+mod log;
+mod namespace;
+// A library, from which this module takes what it needs.
+#[allow(dead_code, unused_imports)]
+mod net;
+mod netlink_gen;
+mod path;
+mod services;
+mod tenant;
+
+module! {
+    type: Holdfast,
+    name: "holdfast",
+    authors: ["The Holdfast authors"],
+    description: "TCP connections that outlive their server",
+    license: "GPL",
+}
+
+/// The loaded module. Its parts are dropped in the order of the fields: first what userspace can
+/// call, then the namespaces, and last what waits for RCU callbacks of ours.
+#[pin_data]
+struct Holdfast {
+    #[pin]
+    _device: net::chardev::Registration<log::LogDevice>,
+    _family: net::genl::Registration,
+    _devices: Pin<KBox<net::device::Notifier<tenant::Devices>>>,
+    _namespaces: net::pernet::Registration<tenant::Tenant>,
+    _callbacks: net::rcu::Barrier,
+}
+
+impl kernel::InPlaceModule for Holdfast {
+    fn init(_module: &'static ThisModule) -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            _callbacks: net::rcu::Barrier,
+            _namespaces: <tenant::Tenant as net::pernet::PerNet>::slot().register()?,
+            _devices: net::device::Notifier::new(tenant::Devices)?,
+            _family: control::FAMILY.register()?,
+            _device <- net::chardev::Registration::new(),
+        })
+    }
+}

@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The way of packets through Holdfast.
+//!
+//! ```text
+//!           client                                              client
+//!             |                                                    ^
+//!   PRE_ROUTING, behind defragmentation              POST_ROUTING, last
+//!             |  to a service?                                     |  from a service?
+//!             |  known flow: decide, translate                     |  known flow: log, gate,
+//!             |  SYN: new flow                                     |  translate
+//!             |  neither, no socket: orphan                        |
+//!             v                                                    |
+//!       raw, conntrack, ... --------> local socket or forwarding --+
+//! ```
+//!
+//! What is behind us sees local space only. A packet of no service costs a look at its ports.
+
+use crate::act::{show, Deferred, Shown};
+use crate::flows::{Entry, HELD_MAX};
+use crate::hcore::counter::Counter;
+use crate::hcore::effects::{Effects, Verdict as Decision};
+use crate::hcore::flow::{Env, Flow, Phase};
+use crate::hcore::seq::{Client, S2c, Seq};
+use crate::hcore::wire::{self, flags as tcp, Dir, Key, Quote, MAX_QUOTE};
+use crate::namespace::Namespace;
+use crate::net::hook::{Handler, Packet, Point, Verdict};
+use crate::net::lookup;
+use crate::net::pernet::Net;
+use core::net::{IpAddr, SocketAddr};
+use kernel::prelude::*;
+use kernel::sync::{rcu, Arc, ArcBorrow};
+
+/// Both ends of a flow, as the rest of the kernel names them.
+#[derive(Clone, Copy)]
+pub(crate) struct Ends {
+    pub(crate) client: SocketAddr,
+    pub(crate) service: SocketAddr,
+}
+
+/// The ends that `key` names; `None` if it is of no family.
+pub(crate) fn address(key: &Key) -> Option<Ends> {
+    let ip = |bytes: &[u8; 16]| match key.family {
+        4 => Some(IpAddr::from([bytes[0], bytes[1], bytes[2], bytes[3]])),
+        6 => Some(IpAddr::from(*bytes)),
+        _ => None,
+    };
+    Some(Ends {
+        client: SocketAddr::new(ip(&key.caddr)?, u16::from_be_bytes(key.cport)),
+        service: SocketAddr::new(ip(&key.saddr)?, u16::from_be_bytes(key.sport)),
+    })
+}
+
+/// The hooks of one namespace.
+pub(crate) struct Path {
+    namespace: Arc<Namespace>,
+}
+
+impl Handler for Path {
+    fn packet<'a>(&self, mut packet: Packet<'a>) -> Verdict<'a> {
+        let inbound = packet.point() == Point::PreRouting;
+        if inbound && packet.mark() == self.namespace.tag {
+            // A ghost's. The mark has done its work; nobody else is to see it.
+            packet.set_mark(0);
+            return packet.accept();
+        }
+        let dir = if inbound { Dir::ToService } else { Dir::ToClient };
+        let guard = rcu::read_lock();
+        let (key, env, payload) = match self.of_service(&mut packet, dir, &guard) {
+            Ok(Some(found)) => found,
+            Ok(None) => return packet.accept(),
+            Err(wire::WireError::NotTcp) if inbound => return self.icmp(packet, &guard),
+            Err(_) => return packet.accept(),
+        };
+        match dir {
+            Dir::ToService => self.inbound(packet, &key, &env, payload, &guard),
+            Dir::ToClient => match self.namespace.find(&key, &guard) {
+                Some(entry) => self.decide(packet, entry, dir, &env, payload, &guard),
+                None => packet.accept(),
+            },
+        }
+    }
+}
+
+impl Path {
+    /// The hooks' state.
+    pub(crate) fn new(namespace: Arc<Namespace>) -> Self {
+        Self { namespace }
+    }
+
+    /// The flow that a packet names, if it is one of a service, and where its payload begins.
+    fn of_service(
+        &self,
+        packet: &mut Packet<'_>,
+        dir: Dir,
+        guard: &rcu::Guard,
+    ) -> Result<Option<(Key, Env, wire::Measure)>, wire::WireError> {
+        let len = packet.len();
+        let total = u32::try_from(len).map_err(|_| wire::WireError::Malformed)?;
+        let mut n = len.min(64);
+        loop {
+            let prefix = packet.header(n).map_err(|_| wire::WireError::Short)?;
+            match wire::measure(prefix, total) {
+                Ok(m) => {
+                    let key = wire::key_of(prefix, &m, dir);
+                    return Ok(self.namespace.env(&key.service(), guard).map(|env| (key, env, m)));
+                }
+                Err(wire::WireError::Need(more)) if more > n && more <= len => n = more,
+                Err(why) => {
+                    if why != wire::WireError::NotTcp {
+                        self.namespace.count(why.counter());
+                    }
+                    return Err(why);
+                }
+            }
+        }
+    }
+
+    fn inbound<'a>(
+        &self,
+        mut packet: Packet<'a>,
+        key: &Key,
+        env: &Env,
+        at: wire::Measure,
+        guard: &rcu::Guard,
+    ) -> Verdict<'a> {
+        if let Some(entry) = self.namespace.find(key, guard) {
+            return self.decide(packet, entry, Dir::ToService, env, at, guard);
+        }
+        let Ok(flags) = show(&mut packet, |p| p.flags()) else {
+            return packet.accept();
+        };
+        let flow = if flags & (tcp::SYN | tcp::ACK | tcp::RST | tcp::FIN) == tcp::SYN {
+            match show(&mut packet, |p| Flow::opening(*key, p, env)) {
+                Ok(flow) => flow,
+                Err(_) => return packet.accept(),
+            }
+        } else if self.is_orphan(&mut packet, key, flags, env, &at) {
+            Flow::orphan(*key, env)
+        } else {
+            return packet.accept();
+        };
+        let orphan = flow.phase() == Phase::Orphan;
+        match self.namespace.insert(flow, guard) {
+            Some(entry) => self.decide(packet, entry.as_arc_borrow(), Dir::ToService, env, at, guard),
+            // A reset would end what another moment may save; the client sends it again.
+            None if orphan => packet.swallow(),
+            None => packet.accept(),
+        }
+    }
+
+    /// Whether a packet of an unknown flow belongs to no local socket, and somebody may know it.
+    fn is_orphan(&self, packet: &mut Packet<'_>, key: &Key, flags: u8, env: &Env, at: &wire::Measure) -> bool {
+        if !env.policy.protect || !env.policy.reader || flags & tcp::RST != 0 || flags & tcp::ACK == 0 {
+            return false;
+        }
+        let Some(ends) = address(key) else { return false };
+        let net: &Net = packet.net();
+        let ifindex = packet.in_ifindex().unwrap_or(0);
+        // A socket: a connection that was there before us, or of which we do not want to know.
+        if lookup::established(net, ends.client, ends.service, ifindex).is_some() {
+            return false;
+        }
+        // A SYN cookie: the listener will make the socket of it.
+        let cookie = packet.header(at.header_len).ok().and_then(|headers| {
+            lookup::cookie_mss(headers, headers.get(at.tcp_offset..)?).ok().flatten()
+        });
+        cookie.is_none()
+    }
+
+    /// Lets the flow decide about a packet, and does what it says.
+    fn decide<'a>(
+        &self,
+        mut packet: Packet<'a>,
+        entry: ArcBorrow<'_, Entry>,
+        dir: Dir,
+        env: &Env,
+        at: wire::Measure,
+        guard: &rcu::Guard,
+    ) -> Verdict<'a> {
+        let namespace = &*self.namespace;
+        let net = packet.net();
+        let inbound = dir == Dir::ToService;
+        if inbound && !packet.tcp_checksum_ok(at.tcp_offset).unwrap_or(false) {
+            // Whatever it says may be wrong. The stack drops it, and counts it too.
+            namespace.count(Counter::ChecksumBad);
+            return packet.accept();
+        }
+        let mut fx = Effects::new();
+        let mut state = entry.state.lock();
+        if state.gone {
+            return packet.accept();
+        }
+        state.unseen = 0;
+        if let Some(ifindex) = packet.in_ifindex().filter(|_| inbound) {
+            state.ifindex = ifindex;
+        }
+        let before = state.flow.phase();
+        let decision = show(&mut packet, |p| match dir {
+            Dir::ToService => state.flow.from_client(p, env, &mut fx),
+            Dir::ToClient => state.flow.from_service(p, env, &mut fx),
+        });
+        let shown = Shown { skb: &packet, payload: at.header_len };
+        let deferred =
+            Deferred::gather(namespace, entry, &mut state, before, env, &fx, Some(&shown), guard);
+        let verdict = match decision {
+            Ok(Decision::Accept) => packet.accept(),
+            Ok(Decision::Drop(why)) => {
+                namespace.count(why);
+                packet.swallow()
+            }
+            Ok(Decision::Hold) if state.gone || state.held.len() >= HELD_MAX => {
+                namespace.count(Counter::HoldLimit);
+                packet.swallow()
+            }
+            Ok(Decision::Hold) => match packet.hold() {
+                Ok((held, verdict)) => {
+                    namespace.count(Counter::Held);
+                    if state.held.push(held, GFP_ATOMIC).is_err() {
+                        namespace.count(Counter::NoMemory);
+                    }
+                    verdict
+                }
+                Err((packet, _)) => packet.swallow(),
+            },
+            // Without memory for its headers it cannot be translated.
+            Err(_) => {
+                namespace.count(Counter::NoMemory);
+                packet.swallow()
+            }
+        };
+        drop(state);
+        deferred.run(namespace, net);
+        verdict
+    }
+
+    /// An ICMP error for the service quotes what the client was sent: local space behind us.
+    fn icmp<'a>(&self, mut packet: Packet<'a>, guard: &rcu::Guard) -> Verdict<'a> {
+        let n = packet.len().min(MAX_QUOTE);
+        if !packet.header(n).is_ok_and(wire::is_icmp) {
+            return packet.accept();
+        }
+        let quoted = packet.edit(n, |head| Quote::parse(head).map(|q| q.key(Dir::ToClient)));
+        let Ok(Ok(key)) = quoted else {
+            return packet.accept();
+        };
+        let Some(entry) = self.namespace.find(&key, guard) else {
+            return packet.accept();
+        };
+        let state = entry.state.lock();
+        let flow = &state.flow;
+        if !flow.depends_on_us() {
+            return packet.accept();
+        }
+        let translated = packet.edit(n, |head| {
+            let Ok(mut quote) = Quote::parse(head) else { return false };
+            quote.set_seq(flow.quoted_to_local(Seq::<Client, S2c>::new(quote.seq())).raw());
+            true
+        });
+        if translated == Ok(true) {
+            self.namespace.count(Counter::IcmpTranslated);
+        }
+        packet.accept()
+    }
+}
