@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The subcommands.
+
+pub(crate) mod drain;
+pub(crate) mod flow;
+pub(crate) mod log;
+pub(crate) mod monitor;
+pub(crate) mod recover;
+pub(crate) mod service;
+pub(crate) mod splice;
+pub(crate) mod stats;
+pub(crate) mod status;

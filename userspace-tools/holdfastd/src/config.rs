@@ -1,0 +1,380 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The configuration file. What is wrong in it is said with line and key.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+/// The whole file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Config {
+    /// This node.
+    pub node: Node,
+    /// The other nodes of the support group.
+    #[serde(default, rename = "peer")]
+    pub peers: Vec<Peer>,
+    /// What is protected.
+    #[serde(rename = "service")]
+    pub services: Vec<Service>,
+    /// How deaths are found out.
+    #[serde(default)]
+    pub heartbeat: Heartbeat,
+    /// How records are kept.
+    #[serde(default)]
+    pub records: Records,
+    /// How flows are recovered.
+    #[serde(default)]
+    pub recovery: Recovery,
+    /// Programs to run in place of our own address takeover.
+    #[serde(default)]
+    pub hooks: Hooks,
+}
+
+/// This node.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Node {
+    /// Its name in the group.
+    pub name: String,
+    /// Who is first takes an address that nobody has; unique in the group, low is first.
+    pub priority: u32,
+    /// Where heartbeats (UDP) and records (TCP) of peers arrive.
+    pub listen: SocketAddr,
+    /// A file with the secret of the group, readable by its owner only.
+    pub secret_file: PathBuf,
+    /// The control socket.
+    #[serde(default = "control")]
+    pub control: PathBuf,
+}
+
+fn control() -> PathBuf {
+    "/run/holdfast.sock".into()
+}
+
+/// Another node.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Peer {
+    /// Its name in the group.
+    pub name: String,
+    /// As [`Node::priority`].
+    pub priority: u32,
+    /// Its [`Node::listen`].
+    pub address: SocketAddr,
+}
+
+/// A protected service.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Service {
+    /// Its address, with the length of its prefix on the interface.
+    pub address: Prefix,
+    /// The interface that has the address on the node that owns it.
+    pub interface: String,
+    /// Its port.
+    pub port: u16,
+    /// What is done to its flows.
+    #[serde(default)]
+    pub mode: Mode,
+    /// When the first bytes of a response may leave.
+    #[serde(default)]
+    pub commit: Commit,
+    /// Longest wait of a response for its record in milliseconds.
+    #[serde(default = "hold_ms")]
+    pub hold_ms: u32,
+    /// Longest wait of an orphan for a verdict in milliseconds.
+    #[serde(default = "verdict_ms")]
+    pub verdict_ms: u32,
+    /// Most bytes of a response that are logged.
+    #[serde(default = "head_limit")]
+    pub head_limit: u32,
+    /// Most bytes of a request that the ack gate holds.
+    #[serde(default = "request_limit")]
+    pub request_limit: u32,
+}
+
+fn hold_ms() -> u32 {
+    1000
+}
+fn verdict_ms() -> u32 {
+    5000
+}
+fn head_limit() -> u32 {
+    32 * 1024
+}
+fn request_limit() -> u32 {
+    16 * 1024
+}
+
+/// What is done to the flows of a service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// Log and count.
+    Observe,
+    /// Gate, catch orphans and recover.
+    #[default]
+    Protect,
+}
+
+/// When the first bytes of a response may leave.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Commit {
+    /// At once.
+    Eager,
+    /// Once the record is safe.
+    #[default]
+    Strict,
+}
+
+/// An address with the length of its prefix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Prefix {
+    /// The address.
+    pub addr: IpAddr,
+    /// Bits of the network.
+    pub len: u8,
+}
+
+impl FromStr for Prefix {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, String> {
+        let (addr, len) = s
+            .split_once('/')
+            .ok_or("an address needs a prefix length, as /24")?;
+        let addr: IpAddr = addr
+            .parse()
+            .map_err(|_| format!("{addr:?} is not an IP address"))?;
+        let most = if addr.is_ipv4() { 32 } else { 128 };
+        let len = len.parse().ok().filter(|l| (1..=most).contains(l));
+        Ok(Prefix {
+            addr,
+            len: len.ok_or(format!("prefix length must be 1 to {most}"))?,
+        })
+    }
+}
+
+impl fmt::Display for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.addr, self.len)
+    }
+}
+
+impl<'de> Deserialize<'de> for Prefix {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        String::deserialize(d)?
+            .parse()
+            .map_err(serde::de::Error::custom)
+    }
+}
+
+/// How deaths are found out.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Heartbeat {
+    /// Milliseconds between two heartbeats.
+    pub interval_ms: u64,
+    /// Heartbeats that may be missed before a node counts as dead.
+    pub misses: u32,
+}
+
+impl Default for Heartbeat {
+    fn default() -> Self {
+        Heartbeat {
+            interval_ms: 50,
+            misses: 3,
+        }
+    }
+}
+
+impl Heartbeat {
+    /// Time between two heartbeats.
+    pub fn interval(&self) -> Duration {
+        Duration::from_millis(self.interval_ms)
+    }
+}
+
+/// How records are kept.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Records {
+    /// Peers that must have a record before a response leaves (strict); as many as are
+    /// alive, if those are fewer.
+    pub quorum: usize,
+    /// Most records of peers that are kept.
+    pub limit: usize,
+}
+
+impl Default for Records {
+    fn default() -> Self {
+        Records {
+            quorum: 1,
+            limit: 1 << 20,
+        }
+    }
+}
+
+/// How flows are recovered.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Recovery {
+    /// Flows that are recovered at the same time.
+    pub concurrency: usize,
+    /// Milliseconds that a client is given to say where it stands.
+    pub locate_ms: u64,
+    /// Milliseconds that the local server is given to answer.
+    pub answer_ms: u64,
+}
+
+impl Default for Recovery {
+    fn default() -> Self {
+        Recovery {
+            concurrency: 256,
+            locate_ms: 60_000,
+            answer_ms: 10_000,
+        }
+    }
+}
+
+/// Programs that move addresses in our place, with their arguments. They find the address
+/// in HOLDFAST_ADDRESS, HOLDFAST_PREFIX and HOLDFAST_INTERFACE.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Hooks {
+    /// Run when this node becomes the owner of an address.
+    pub up: Option<Vec<String>>,
+    /// Run when it is no more.
+    pub down: Option<Vec<String>>,
+}
+
+impl Config {
+    /// Reads a file.
+    ///
+    /// # Errors
+    ///
+    /// A sentence for a person.
+    pub fn read(path: &Path) -> Result<Config, String> {
+        let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
+        Self::parse(&text).map_err(|e| format!("{}: {e}", path.display()))
+    }
+
+    /// Reads the text of a file.
+    ///
+    /// # Errors
+    ///
+    /// A sentence for a person, with line and key.
+    pub fn parse(text: &str) -> Result<Config, String> {
+        let config: Config = toml::from_str(text).map_err(|e| e.to_string())?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let must = |right: bool, what: &str| if right { Ok(()) } else { Err(what.to_owned()) };
+        must(
+            self.heartbeat.interval_ms >= 5,
+            "heartbeat.interval-ms: must be 5 at least",
+        )?;
+        must(
+            self.heartbeat.misses >= 1,
+            "heartbeat.misses: must be 1 at least",
+        )?;
+        must(
+            !self.services.is_empty(),
+            "service: there must be one at least",
+        )?;
+        must(
+            self.recovery.concurrency >= 1,
+            "recovery.concurrency: must be 1 at least",
+        )?;
+        let mut names = vec![(&self.node.name, self.node.priority)];
+        for p in &self.peers {
+            if names.iter().any(|(n, _)| *n == &p.name) {
+                return Err(format!("peer.name: {:?} stands twice", p.name));
+            }
+            if names.iter().any(|(_, q)| *q == p.priority) {
+                return Err(format!("peer.priority: {} stands twice", p.priority));
+            }
+            names.push((&p.name, p.priority));
+        }
+        for s in &self.services {
+            must(s.port != 0, "service.port: must not be 0")?;
+            must(
+                s.head_limit <= 65536,
+                "service.head-limit: must be 65536 at most",
+            )?;
+            must(
+                s.request_limit <= 65536,
+                "service.request-limit: must be 65536 at most",
+            )?;
+            must(
+                s.hold_ms <= 10_000,
+                "service.hold-ms: must be 10000 at most",
+            )?;
+            must(
+                s.verdict_ms <= 60_000,
+                "service.verdict-ms: must be 60000 at most",
+            )?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+
+    pub const EXAMPLE: &str = r#"
+[node]
+name = "a"
+priority = 1
+listen = "10.0.0.1:4870"
+secret-file = "/etc/holdfast/secret"
+
+[[peer]]
+name = "b"
+priority = 2
+address = "10.0.0.2:4870"
+
+[[service]]
+address = "192.0.2.10/24"
+interface = "eth0"
+port = 80
+"#;
+
+    #[test]
+    fn a_small_file_is_enough() {
+        let c = Config::parse(EXAMPLE).unwrap();
+        assert_eq!(c.services[0].commit, Commit::Strict);
+        assert_eq!(c.heartbeat.interval(), Duration::from_millis(50));
+        assert_eq!(c.services[0].address.to_string(), "192.0.2.10/24");
+    }
+
+    #[test]
+    fn the_example_says_the_defaults() {
+        let full = Config::parse(include_str!("../holdfastd.toml")).unwrap();
+        let small = Config::parse(EXAMPLE).unwrap();
+        assert_eq!(format!("{full:?}"), format!("{small:?}"));
+    }
+
+    #[test]
+    fn an_error_names_line_and_key() {
+        let broken = |from: &str, to: &str| Config::parse(&EXAMPLE.replace(from, to)).unwrap_err();
+        let e = broken("priority = 1", "priorty = 1");
+        assert!(e.contains("line 4") && e.contains("priorty"), "{e}");
+        let e = broken("192.0.2.10/24", "192.0.2.10");
+        assert!(e.contains("line 14") && e.contains("prefix length"), "{e}");
+        let e = broken("port = 80", "port = 0");
+        assert!(e.contains("service.port"), "{e}");
+        let e = broken("name = \"b\"", "name = \"a\"");
+        assert!(e.contains("stands twice"), "{e}");
+    }
+}

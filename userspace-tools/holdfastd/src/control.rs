@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The control socket: a JSON object a line asks, a JSON object a line answers.
+//!
+//! `{"op": "status"}`, `{"op": "peers"}`, `{"op": "flows"}`, `{"op": "timeline"}`,
+//! `{"op": "why", "client": "192.0.2.7:40000"}`.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use serde::Deserialize;
+use serde_json::{json, Value};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{mpsc, oneshot};
+
+/// Longest request in bytes.
+const LINE: u64 = 4096;
+
+/// A question.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(tag = "op", rename_all = "lowercase", deny_unknown_fields)]
+pub enum Request {
+    /// All in a few lines.
+    Status,
+    /// Who is alive, who owns what.
+    Peers,
+    /// Live flows and how they are protected.
+    Flows,
+    /// What happened.
+    Timeline,
+    /// Whether and why not a flow is protected.
+    Why {
+        /// Address and port of the client.
+        client: std::net::SocketAddr,
+    },
+}
+
+/// A question and the way of its answer.
+pub type Asked = (Request, oneshot::Sender<Value>);
+
+/// Opens the socket. One that a dead daemon left is replaced.
+///
+/// # Errors
+///
+/// As of bind(2); also if another daemon answers there.
+pub fn bind(path: &Path) -> io::Result<UnixListener> {
+    if std::os::unix::net::UnixStream::connect(path).is_ok() {
+        return Err(io::ErrorKind::AddrInUse.into());
+    }
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Answers, for ever.
+pub async fn serve(listener: UnixListener, asked: mpsc::Sender<Asked>) {
+    loop {
+        if let Ok((stream, _)) = listener.accept().await {
+            let asked = asked.clone();
+            tokio::spawn(async move {
+                let _ = converse(stream, asked).await;
+            });
+        }
+    }
+}
+
+async fn converse(stream: UnixStream, asked: mpsc::Sender<Asked>) -> io::Result<()> {
+    let (read, mut write) = stream.into_split();
+    let mut read = BufReader::new(read);
+    loop {
+        let mut line = String::new();
+        if (&mut read).take(LINE).read_line(&mut line).await? == 0 {
+            return Ok(());
+        }
+        let reply = match serde_json::from_str(&line) {
+            Err(e) => json!({"error": e.to_string()}),
+            Ok(request) => {
+                let (tx, rx) = oneshot::channel();
+                if asked.send((request, tx)).await.is_err() {
+                    return Ok(());
+                }
+                rx.await
+                    .unwrap_or_else(|_| json!({"error": "the daemon is stopping"}))
+            }
+        };
+        write.write_all(format!("{reply}\n").as_bytes()).await?;
+    }
+}

@@ -1,0 +1,444 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Brings heartbeats, links, the log, time and questions to the parts that decide, one after
+//! the other on one thread.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use serde_json::{json, Value};
+use tokio::net::{TcpListener, UdpSocket};
+use tokio::sync::mpsc;
+use tokio::time::{interval, sleep, MissedTickBehavior};
+
+use libholdfast::record::State;
+
+use crate::config::{Config, Hooks};
+use crate::control::{Asked, Request};
+use crate::engine::Engine;
+use crate::kernel::{Entry, Kernel};
+use crate::link::{self, LinkEvent};
+use crate::membership::{Beat, Change, Membership};
+use crate::seal::{Seal, Secret};
+use crate::store::Update;
+use crate::takeover::{self, Address};
+use crate::timeline::{monotonic, Timeline};
+
+/// Flows that one answer of the control socket shows.
+const SHOWN: usize = 1000;
+
+/// Updates that a peer is told at once when it connects.
+const SYNC_CHUNK: usize = 256;
+
+/// A daemon that is set up.
+pub struct Daemon<K> {
+    config: Config,
+    engine: Engine<K>,
+    membership: Membership,
+    addresses: HashMap<IpAddr, Address>,
+    seal: Seal,
+    socket: UdpSocket,
+    peers: Vec<(String, SocketAddr)>,
+    /// Number of the connection, and where updates go in.
+    links: HashMap<String, (u64, Tell)>,
+    started: Instant,
+    events: mpsc::Receiver<LinkEvent>,
+    moved_tx: mpsc::Sender<Moved>,
+    moved: mpsc::Receiver<Moved>,
+}
+
+/// Where numbered updates for a peer go in.
+type Tell = mpsc::Sender<(u64, Vec<Update>)>;
+
+/// An address was moved, to this node if `true`, or could not be.
+type Moved = (IpAddr, bool, Result<(), String>);
+
+impl<K: Kernel> Daemon<K> {
+    /// Opens the sockets, creates the services, starts the links.
+    ///
+    /// # Errors
+    ///
+    /// A sentence for a person.
+    pub async fn new(
+        config: Config,
+        secret: &Secret,
+        kernel: K,
+        json: bool,
+        (boot, session): (u64, u64),
+    ) -> Result<Self, String> {
+        let at = config.node.listen;
+        let wrong = |e: io::Error| format!("node.listen: {at}: {e}");
+        let socket = UdpSocket::bind(at).await.map_err(wrong)?;
+        let listener = TcpListener::bind(at).await.map_err(wrong)?;
+        let timeline = Timeline::new(&config.node.name, json);
+        let mut engine = Engine::new(kernel, &config, timeline);
+        engine.start().map_err(|e| format!("kernel: {e}"))?;
+
+        let address = |s: &crate::config::Service| Address {
+            prefix: s.address,
+            interface: s.interface.clone(),
+        };
+        let addresses: HashMap<_, _> = config
+            .services
+            .iter()
+            .map(|s| (s.address.addr, address(s)))
+            .collect();
+        let mut membership = Membership::new(
+            (&config.node.name, config.node.priority),
+            config.peers.iter().map(|p| (p.name.clone(), p.priority)),
+            addresses.keys().copied(),
+            (config.heartbeat.interval(), config.heartbeat.misses),
+            (boot, session),
+            Duration::ZERO,
+        );
+        // After a restart of the daemon alone, what it had it still has.
+        let hooked = config.hooks.up.is_some();
+        for address in addresses.values().filter(|a| !hooked && takeover::has(a)) {
+            membership.resume(address.prefix.addr, 1);
+        }
+
+        let (events_tx, events) = mpsc::channel(1024);
+        let key = secret.key("holdfast records 1");
+        let names = config.peers.iter().map(|p| p.name.clone()).collect();
+        tokio::spawn(link::listen(listener, names, key, events_tx.clone()));
+        let peers: Vec<_> = config
+            .peers
+            .iter()
+            .map(|p| (p.name.clone(), p.address))
+            .collect();
+        for peer in &peers {
+            let name = config.node.name.clone();
+            tokio::spawn(link::tell(name, peer.clone(), key, events_tx.clone()));
+        }
+        let (moved_tx, moved) = mpsc::channel(64);
+        Ok(Daemon {
+            config,
+            engine,
+            membership,
+            addresses,
+            seal: Seal::new(secret, "holdfast heartbeat 1"),
+            socket,
+            peers,
+            links: HashMap::new(),
+            started: Instant::now(),
+            events,
+            moved_tx,
+            moved,
+        })
+    }
+
+    /// Runs until `stop` is ready. `log`: entries of the kernel's log in order.
+    ///
+    /// # Errors
+    ///
+    /// The log has ended: the module is gone.
+    pub async fn run(
+        mut self,
+        mut log: mpsc::Receiver<Vec<Entry>>,
+        mut asked: mpsc::Receiver<Asked>,
+        stop: impl Future<Output = ()>,
+    ) -> Result<(), String> {
+        let period = self.config.heartbeat.interval();
+        let mut beat = interval(period);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut tick = interval((period / 5).min(Duration::from_millis(10)));
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut packet = vec![0; 2048];
+        tokio::pin!(stop);
+        loop {
+            tokio::select! {
+                // Heartbeats first: who is busy must not look dead.
+                biased;
+                _ = beat.tick() => self.beat(),
+                got = self.socket.recv_from(&mut packet) => {
+                    if let Ok((n, _)) = got {
+                        self.heard(&packet[..n]);
+                    }
+                }
+                _ = tick.tick() => self.tick(),
+                Some(event) = self.events.recv() => self.linked(event),
+                entries = log.recv() => {
+                    let Some(entries) = entries else { return Err("the log has ended".into()) };
+                    let now = monotonic();
+                    entries.into_iter().for_each(|e| self.engine.hear(e, now));
+                }
+                Some((addr, ours, done)) = self.moved.recv() => self.moved(addr, ours, done),
+                Some((request, reply)) = asked.recv() => {
+                    let _ = reply.send(self.answer(&request));
+                }
+                () = &mut stop => break,
+            }
+            self.flush();
+        }
+        // Our kernel goes on without us: peers must not take it for dead at once.
+        self.membership.leave();
+        for _ in 0..3 {
+            self.beat();
+            sleep(Duration::from_millis(2)).await;
+        }
+        self.engine.timeline.note("stopped", json!({}));
+        Ok(())
+    }
+
+    fn time(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    fn beat(&mut self) {
+        for (name, addr) in &self.peers {
+            let beat = self.membership.beat(name);
+            let plain = postcard::to_allocvec(&beat).unwrap_or_default();
+            // What is lost is what heartbeats are for.
+            let _ = self.socket.try_send_to(&self.seal.seal(&plain), *addr);
+        }
+    }
+
+    fn heard(&mut self, packet: &[u8]) {
+        let plain = self.seal.open(packet);
+        match plain.as_deref().map(postcard::from_bytes::<Beat>) {
+            Some(Ok(beat)) => {
+                let changes = self.membership.hear(&beat, self.time());
+                self.changed(changes);
+            }
+            _ => self.engine.count("heartbeats-refused"),
+        }
+    }
+
+    fn tick(&mut self) {
+        let changes = self.membership.tick(self.time());
+        self.changed(changes);
+        self.engine.tick(monotonic());
+    }
+
+    fn changed(&mut self, changes: Vec<Change>) {
+        for change in changes {
+            match change {
+                Change::Alive(peer) => {
+                    self.engine
+                        .timeline
+                        .note("peer-alive", json!({"peer": peer}));
+                }
+                Change::Suspect(peer) => {
+                    self.engine
+                        .timeline
+                        .note("peer-suspect", json!({"peer": peer}));
+                }
+                Change::Dead(peer, silent) => {
+                    let ms = silent.as_millis() as u64;
+                    let note = json!({"peer": peer, "silent_ms": ms});
+                    self.engine.timeline.note("peer-dead", note);
+                    // It connects and is told everything anew when it is back.
+                    self.links.remove(&peer);
+                    self.engine.quorum.leave(&peer);
+                    self.engine.settle(monotonic());
+                }
+                Change::Take {
+                    addr,
+                    generation,
+                    from,
+                } => {
+                    let a = addr.to_string();
+                    let note = json!({"address": a, "generation": generation, "from": from});
+                    self.engine.timeline.note("owner", note);
+                    self.move_address(addr, true);
+                }
+                Change::Yield { addr, to } => {
+                    let note = json!({"address": addr.to_string(), "to": to});
+                    self.engine.timeline.note("yield", note);
+                    self.engine.abandon(addr);
+                    self.move_address(addr, false);
+                }
+            }
+        }
+    }
+
+    fn move_address(&self, addr: IpAddr, ours: bool) {
+        let Some(address) = self.addresses.get(&addr).cloned() else {
+            return;
+        };
+        let (tx, hooks): (_, Hooks) = (self.moved_tx.clone(), self.config.hooks.clone());
+        tokio::spawn(async move {
+            let done = match ours {
+                true => takeover::up(&address, &hooks).await,
+                false => takeover::down(&address, &hooks).await,
+            };
+            let _ = tx.send((addr, ours, done)).await;
+        });
+    }
+
+    fn moved(&mut self, addr: IpAddr, ours: bool, done: Result<(), String>) {
+        let event = if ours {
+            "address-taken"
+        } else {
+            "address-given"
+        };
+        let error = done.err();
+        let note = json!({"address": addr.to_string(), "error": error});
+        self.engine.timeline.note(event, note);
+        if ours && self.membership.owns(addr) {
+            // Even if the announcement failed: the clients' next packets may still come here.
+            self.engine.take_over(addr, monotonic());
+        }
+    }
+
+    fn linked(&mut self, event: LinkEvent) {
+        let now = monotonic();
+        match event {
+            LinkEvent::Up {
+                peer,
+                conn,
+                updates,
+            } => {
+                self.flush();
+                self.engine.timeline.note("link-up", json!({"peer": peer}));
+                let (number, all) = self.engine.snapshot(now);
+                let chunks = all.chunks(SYNC_CHUNK).count();
+                let (tx, later) = (updates.clone(), all);
+                self.links.insert(peer.clone(), (conn, updates));
+                self.engine.quorum.join(&peer);
+                // A little at a time; the channel is bounded and keeps the order only if the
+                // snapshot fits, so that a link that cannot take it is begun anew.
+                for (i, chunk) in later.chunks(SYNC_CHUNK).enumerate() {
+                    let number = if i + 1 == chunks { number } else { 0 };
+                    if tx.try_send((number, chunk.to_vec())).is_err() {
+                        self.unlink(&peer);
+                        return;
+                    }
+                }
+            }
+            LinkEvent::Down { peer, conn } => {
+                if self.links.get(&peer).is_some_and(|(c, _)| *c == conn) {
+                    self.engine
+                        .timeline
+                        .note("link-down", json!({"peer": peer}));
+                    self.unlink(&peer);
+                }
+            }
+            LinkEvent::Confirmed { peer, conn, number } => {
+                if self.links.get(&peer).is_some_and(|(c, _)| *c == conn) {
+                    self.engine.quorum.confirm(&peer, number);
+                    self.engine.settle(now);
+                }
+            }
+            LinkEvent::Told { peer, updates } => {
+                for update in updates {
+                    self.engine.store.apply(&peer, update, now);
+                }
+            }
+        }
+    }
+
+    fn unlink(&mut self, peer: &str) {
+        self.links.remove(peer);
+        self.engine.quorum.leave(peer);
+        self.engine.settle(monotonic());
+    }
+
+    /// Sends what is new to every peer.
+    fn flush(&mut self) {
+        let updates = self.engine.take_updates();
+        let Some(number) = updates.last().map(|(n, _)| *n) else {
+            return;
+        };
+        let updates: Vec<_> = updates.into_iter().map(|(_, u)| u).collect();
+        let slow: Vec<_> = self
+            .links
+            .iter()
+            .filter(|(_, (_, tx))| tx.try_send((number, updates.clone())).is_err())
+            .map(|(peer, _)| peer.clone())
+            .collect();
+        for peer in slow {
+            self.engine.count("links-overrun");
+            self.unlink(&peer);
+        }
+    }
+
+    fn answer(&self, request: &Request) -> Value {
+        match request {
+            Request::Status => {
+                let (rescues, active) = self.engine.rescues.len();
+                let dead = self.engine.flows().filter(|(_, t)| t.is_dead()).count();
+                json!({
+                    "node": self.config.node.name,
+                    "flows": self.engine.flows().count(),
+                    "flows_unprotected": dead,
+                    "records_of_peers": self.engine.store.count(),
+                    "records_refused": self.engine.store.refused,
+                    "to_recover": rescues,
+                    "recovering": active,
+                    "committed_alone": self.engine.quorum.alone,
+                    "addresses": self.owners(),
+                    "counts": self.engine.counts,
+                })
+            }
+            Request::Peers => {
+                let peers: Vec<_> = self
+                    .membership
+                    .peers(self.time())
+                    .map(|(name, health, silent)| {
+                        json!({
+                            "name": name,
+                            "health": health,
+                            "silent_ms": silent.as_millis() as u64,
+                            "linked": self.links.contains_key(name),
+                            "records": self.engine.store.owned(name),
+                        })
+                    })
+                    .collect();
+                json!({"peers": peers, "addresses": self.owners()})
+            }
+            Request::Flows => {
+                let flows = self.engine.flows().take(SHOWN).map(|(id, t)| {
+                    let r = t.record();
+                    json!({
+                        "id": id,
+                        "client": r.key.client.to_string(),
+                        "service": r.key.service.to_string(),
+                        "generation": r.generation,
+                        "state": state(&r.state),
+                        "start": r.start,
+                        "acked": r.acked,
+                    })
+                });
+                let flows: Vec<_> = flows.collect();
+                json!({"total": self.engine.flows().count(), "flows": flows})
+            }
+            Request::Timeline => {
+                json!({"events": self.engine.timeline.events().collect::<Vec<_>>()})
+            }
+            Request::Why { client } => {
+                let of = |k: &libholdfast::types::FlowKey| k.client == *client;
+                let live = self.engine.flows().find(|(_, t)| of(&t.record().key));
+                let record = live.map(|(_, t)| t.record());
+                match record.or_else(|| self.engine.rescues.records().find(|r| of(&r.key))) {
+                    Some(r) => json!({"client": client.to_string(), "state": state(&r.state)}),
+                    None => json!({"error": "no flow of this client is served here"}),
+                }
+            }
+        }
+    }
+
+    fn owners(&self) -> Vec<Value> {
+        let owners = self.membership.owners();
+        owners
+            .map(|(a, o, g)| json!({"address": a.to_string(), "owner": o, "generation": g}))
+            .collect()
+    }
+}
+
+fn state(state: &State) -> Value {
+    use libholdfast::record::Way;
+    match state {
+        State::Idle => json!("idle"),
+        State::Requesting(_) => json!("requesting"),
+        State::Unprotected(why) => json!({"unprotected": why.name()}),
+        State::Responding(o) => match &o.way {
+            Way::Range { .. } => json!({"responding": "range", "end": o.end}),
+            Way::Stored => json!({"responding": "stored", "end": o.end}),
+            Way::None(why) => json!({"responding": "unprotected", "why": why.name(), "end": o.end}),
+        },
+    }
+}

@@ -1,0 +1,313 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The flows of this node: the log becomes records, safe records become commits.
+//!
+//! Records go to the peers through [`Engine::take_updates`]; what must wait for them waits
+//! in a [`Quorum`]. Flows of dead nodes are the matter of `rescue.rs`.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+
+use libholdfast::record::Record;
+use libholdfast::tracker::{Action, Event, Release, Tracker};
+use libholdfast::types::FlowKey;
+use serde_json::json;
+
+use crate::config::{Commit, Config, Recovery, Service};
+use crate::kernel::{doubt_counter, Entry, Kernel, Refused, Verdict, What};
+use crate::quorum::Quorum;
+use crate::rescue::Rescues;
+use crate::store::{Store, Update};
+use crate::timeline::Timeline;
+
+/// What waits for records to be safe.
+#[derive(Debug)]
+pub enum Wait {
+    /// A commit of the flow with this number.
+    Release(u64, FlowKey, Release),
+    /// A join of a rescued flow.
+    Join(FlowKey),
+}
+
+/// The flows of this node and those that it takes over.
+pub struct Engine<K> {
+    pub kernel: K,
+    pub store: Store,
+    pub timeline: Timeline,
+    pub quorum: Quorum<Wait>,
+    pub counts: BTreeMap<String, u64>,
+    pub(crate) trackers: HashMap<u64, Tracker>,
+    by_key: HashMap<FlowKey, u64>,
+    pub(crate) rescues: Rescues,
+    pub(crate) limits: Recovery,
+    pub(crate) services: Vec<Service>,
+    updates: Vec<(u64, Update)>,
+    lost: u64,
+}
+
+impl<K: Kernel> Engine<K> {
+    /// No flows yet.
+    pub fn new(kernel: K, config: &Config, timeline: Timeline) -> Self {
+        Engine {
+            kernel,
+            store: Store::new(config.records.limit),
+            timeline,
+            quorum: Quorum::new(config.records.quorum),
+            counts: BTreeMap::new(),
+            trackers: HashMap::new(),
+            by_key: HashMap::new(),
+            rescues: Rescues::default(),
+            limits: config.recovery.clone(),
+            services: config.services.clone(),
+            updates: Vec::new(),
+            lost: 0,
+        }
+    }
+
+    /// Creates the services and adopts the flows that are there.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refused a service.
+    pub fn start(&mut self) -> Result<(), Refused> {
+        for service in &self.services {
+            self.kernel.service_add(service)?;
+        }
+        for flow in self.kernel.flows()? {
+            if flow.open {
+                let strict = self.is_strict(&flow.key);
+                let t = Tracker::adopted(
+                    flow.key,
+                    flow.generation,
+                    flow.options,
+                    strict,
+                    flow.c2s_next,
+                    flow.s2c_acked,
+                );
+                self.trackers.insert(flow.id, t);
+                self.count("flows-adopted");
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn count(&mut self, name: &str) {
+        match self.counts.get_mut(name) {
+            Some(n) => *n += 1,
+            None => drop(self.counts.insert(name.to_owned(), 1)),
+        }
+    }
+
+    fn is_strict(&self, key: &FlowKey) -> bool {
+        let ours =
+            |s: &&Service| s.address.addr == key.service.ip() && s.port == key.service.port();
+        self.services
+            .iter()
+            .find(ours)
+            .is_none_or(|s| s.commit == Commit::Strict)
+    }
+
+    /// Whether flows of `addr` are ours to protect.
+    pub fn serves(&self, addr: IpAddr) -> bool {
+        self.services.iter().any(|s| s.address.addr == addr)
+    }
+
+    /// Takes in an entry of the log.
+    pub fn hear(&mut self, entry: Entry, now: i64) {
+        if entry.lost > self.lost {
+            self.lost = entry.lost;
+            self.count("log-lost");
+            // Which flows it was about is not known.
+            let flows: Vec<_> = self.trackers.keys().copied().collect();
+            for flow in flows {
+                self.track(flow, Event::Lost, now);
+            }
+        }
+        let (flow, time) = (entry.flow, entry.time);
+        match entry.what {
+            What::Opened {
+                desc,
+                start,
+                request,
+            } => {
+                let strict = self.is_strict(&desc.key);
+                let t = Tracker::opened(
+                    desc.key,
+                    desc.generation,
+                    desc.options,
+                    strict,
+                    request,
+                    start,
+                );
+                // The client has used its port again: what was known is of another flow.
+                self.rescues.forget(&desc.key);
+                self.store.take(&desc.key);
+                if let Some(old) = self
+                    .by_key
+                    .insert(desc.key, flow)
+                    .filter(|old| *old != flow)
+                {
+                    self.trackers.remove(&old);
+                }
+                self.put(t.record(), now);
+                self.trackers.insert(flow, t);
+                self.count("flows-opened");
+            }
+            What::C2s { pos, ack, data, ts } => {
+                self.track(
+                    flow,
+                    Event::C2s {
+                        pos,
+                        ack,
+                        data: &data,
+                        ts,
+                        time,
+                    },
+                    now,
+                );
+            }
+            What::S2c { pos, ack, data } => {
+                self.track(
+                    flow,
+                    Event::S2c {
+                        pos,
+                        ack,
+                        data: &data,
+                    },
+                    now,
+                );
+            }
+            What::Object { start, request } => {
+                self.track(flow, Event::Object { request, start }, now);
+            }
+            What::Progress { acked } => self.track(flow, Event::Progress { acked }, now),
+            What::Unprotected { reason } => {
+                if let Some(t) = self.trackers.get(&flow).filter(|t| !t.is_dead()) {
+                    let key = t.record().key.to_string();
+                    self.timeline
+                        .note("unprotected", json!({"flow": key, "reason": reason}));
+                }
+                self.track(flow, Event::Unprotected, now);
+            }
+            What::Closed => {
+                self.track(flow, Event::Closed, now);
+                self.closed(flow, now);
+            }
+            What::Orphan { desc, word, ts } => self.orphan(desc, word, ts, time, now),
+            What::Located { desc, word, ts } => self.located(desc, word, ts, time, now),
+            What::Answer { pos, data, fin } => self.answer(flow, pos, &data, fin, now),
+            What::Spliced { pos } => self.spliced(flow, pos),
+            What::Failed { why } => self.failed(flow, why, now),
+        }
+        self.settle(now);
+    }
+
+    fn track(&mut self, flow: u64, event: Event<'_>, now: i64) {
+        let Some(tracker) = self.trackers.get_mut(&flow) else {
+            return;
+        };
+        let actions = tracker.hear(event);
+        let record = tracker.record().clone();
+        for action in actions {
+            match action {
+                Action::Replicate => self.put(&record, now),
+                Action::Checkpoint => self.send(Update::mark(&record, now)),
+                Action::Commit(release) => {
+                    self.quorum.wait(Wait::Release(flow, record.key, release));
+                }
+                Action::Count(doubt) => self.count(&doubt_counter(doubt)),
+                Action::Forget => {
+                    self.drop_record(&record);
+                    self.trackers.remove(&flow);
+                    if self.by_key.get(&record.key) == Some(&flow) {
+                        self.by_key.remove(&record.key);
+                    }
+                    self.count("flows-closed");
+                }
+            }
+        }
+    }
+
+    pub(crate) fn put(&mut self, record: &Record, now: i64) {
+        self.send(Update::Put(record.encode(now)));
+    }
+
+    pub(crate) fn drop_record(&mut self, record: &Record) {
+        self.send(Update::Drop {
+            key: record.key,
+            generation: record.generation,
+        });
+    }
+
+    fn send(&mut self, update: Update) {
+        let number = self.quorum.number();
+        self.updates.push((number, update));
+    }
+
+    /// Lets go what is safe by now. To be called after every change of the quorum.
+    pub fn settle(&mut self, now: i64) {
+        let mut releases = Vec::new();
+        for wait in self.quorum.ready() {
+            match wait {
+                Wait::Release(flow, key, release) => releases.push((flow, key, release)),
+                Wait::Join(key) => self.join(&key, now),
+            }
+        }
+        for batch in releases.chunks(64) {
+            if let Err(e) = self.kernel.commit(batch) {
+                self.count("commit-failed");
+                self.timeline
+                    .note("commit-failed", json!({"error": e.to_string()}));
+            }
+        }
+    }
+
+    /// What is to be sent to every peer, with its number, since the last call.
+    pub fn take_updates(&mut self) -> Vec<(u64, Update)> {
+        std::mem::take(&mut self.updates)
+    }
+
+    /// All records, for a peer that has just connected, with the number up to which they
+    /// stand. Whatever waits in [`Engine::take_updates`] must go out before.
+    pub fn snapshot(&mut self, now: i64) -> (u64, Vec<Update>) {
+        let number = self.quorum.number();
+        let live = self.trackers.values().map(Tracker::record);
+        let records = live.chain(self.rescues.records());
+        let puts = records.map(|r| Update::Put(r.encode(now)));
+        (number, std::iter::once(Update::Begin).chain(puts).collect())
+    }
+
+    /// Another node has taken `addr`: what we still have of its flows is not ours.
+    pub fn abandon(&mut self, addr: IpAddr) {
+        let there = |t: &Tracker| t.record().key.service.ip() == addr;
+        let flows: Vec<_> = self
+            .trackers
+            .iter()
+            .filter(|(_, t)| there(t))
+            .map(|(f, _)| *f)
+            .collect();
+        for flow in flows {
+            if let Some(t) = self.trackers.remove(&flow) {
+                self.end(&t.record().key, Verdict::Abandon);
+                self.count("flows-abandoned");
+            }
+        }
+        for key in self.rescues.drop_address(addr) {
+            self.end(&key, Verdict::Abandon);
+        }
+    }
+
+    pub(crate) fn end(&mut self, key: &FlowKey, verdict: Verdict) {
+        if let Err(e) = self.kernel.end(key, verdict) {
+            self.timeline.note(
+                "end-failed",
+                json!({"flow": key.to_string(), "error": e.to_string()}),
+            );
+        }
+    }
+
+    /// Live flows as (number, tracker).
+    pub fn flows(&self) -> impl Iterator<Item = (u64, &Tracker)> {
+        self.trackers.iter().map(|(f, t)| (*f, t))
+    }
+}

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The daemon that decides what the kernel module does: who lives, which records are kept
+//! where, what may leave to a client, and how the flows of a dead node go on.
+
+#![forbid(unsafe_code)]
+
+pub mod announce;
+pub mod config;
+pub mod control;
+pub mod daemon;
+pub mod engine;
+pub mod kernel;
+pub mod link;
+pub mod membership;
+pub mod module;
+pub mod notify;
+pub mod quorum;
+pub mod rescue;
+pub mod seal;
+pub mod store;
+pub mod takeover;
+pub mod timeline;
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;

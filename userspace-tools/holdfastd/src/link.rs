@@ -1,0 +1,394 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The way of records between two nodes: TCP, Noise NNpsk0 with a key from the secret of
+//! the group, frames of a 16-bit length and one Noise message each.
+//!
+//! A node connects to each peer to tell its own records; the peer answers with the number of
+//! the newest update that it has. So between two nodes there are two connections.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use snow::{HandshakeState, TransportState};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+
+use crate::store::Update;
+
+const PATTERN: &str = "Noise_NNpsk0_25519_ChaChaPoly_BLAKE2s";
+
+/// Most bytes of updates in a frame; with the largest record it stays below Noise's 65535.
+const FRAME: usize = 48 * 1024;
+
+/// Bytes that Noise adds to a message.
+const TAG: usize = 16;
+
+/// Messages that wait for a slow peer before it is left and told everything anew.
+const QUEUE: usize = 4096;
+
+/// Updates that go in one write.
+const BATCH: usize = 256;
+
+/// A silent link says this often that it is there; it is closed when it did not for
+/// [`GONE`].
+const SIGN: Duration = Duration::from_secs(3);
+const GONE: Duration = Duration::from_secs(10);
+
+const PATIENCE: Duration = Duration::from_secs(1);
+const RETRY: Duration = Duration::from_millis(200);
+
+/// What comes of the links.
+#[derive(Debug)]
+pub enum LinkEvent {
+    /// A peer can be told records. Closing the sender ends the connection.
+    Up {
+        peer: String,
+        conn: u64,
+        updates: mpsc::Sender<(u64, Vec<Update>)>,
+    },
+    /// It cannot any more.
+    Down { peer: String, conn: u64 },
+    /// A peer has all updates up to a number.
+    Confirmed {
+        peer: String,
+        conn: u64,
+        number: u64,
+    },
+    /// A peer tells its own records.
+    Told { peer: String, updates: Vec<Update> },
+}
+
+#[derive(Serialize, Deserialize)]
+enum Message {
+    Hello {
+        name: String,
+    },
+    /// `number`: of the newest update, in its last frame; else 0.
+    Updates {
+        number: u64,
+        updates: Vec<Update>,
+    },
+    Confirm {
+        number: u64,
+    },
+}
+
+fn bad(what: impl std::fmt::Display) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what.to_string())
+}
+
+async fn read_frame(r: &mut OwnedReadHalf) -> io::Result<Vec<u8>> {
+    let len = r.read_u16().await?;
+    let mut frame = vec![0; usize::from(len)];
+    r.read_exact(&mut frame).await?;
+    Ok(frame)
+}
+
+fn push_frame(out: &mut Vec<u8>, frame: &[u8]) -> io::Result<()> {
+    let len = u16::try_from(frame.len()).map_err(bad)?;
+    out.extend_from_slice(&len.to_be_bytes());
+    out.extend_from_slice(frame);
+    Ok(())
+}
+
+fn builder(key: &[u8; 32]) -> io::Result<snow::Builder<'_>> {
+    let builder = snow::Builder::new(PATTERN.parse().map_err(bad)?);
+    builder.psk(0, key).map_err(bad)
+}
+
+/// A connection after the handshake.
+struct Channel {
+    noise: TransportState,
+    write: OwnedWriteHalf,
+    frames: mpsc::Receiver<Vec<u8>>,
+    reader: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Channel {
+    fn drop(&mut self) {
+        self.reader.abort();
+    }
+}
+
+impl Channel {
+    async fn open(stream: TcpStream, key: &[u8; 32], first: bool) -> io::Result<Self> {
+        stream.set_nodelay(true)?;
+        let (mut read, mut write) = stream.into_split();
+        let mut hs: HandshakeState = match first {
+            true => builder(key)?.build_initiator().map_err(bad)?,
+            false => builder(key)?.build_responder().map_err(bad)?,
+        };
+        let mut ours = first;
+        while !hs.is_handshake_finished() {
+            let mut buf = vec![0; 256];
+            if ours {
+                let n = hs.write_message(&[], &mut buf).map_err(bad)?;
+                let mut out = Vec::new();
+                push_frame(&mut out, &buf[..n])?;
+                write.write_all(&out).await?;
+            } else {
+                let frame = read_frame(&mut read).await?;
+                hs.read_message(&frame, &mut buf).map_err(bad)?;
+            }
+            ours = !ours;
+        }
+        let noise = hs.into_transport_mode().map_err(bad)?;
+        // Reading a frame cannot be interrupted halfway, so that it has a task of its own.
+        let (tx, frames) = mpsc::channel(64);
+        let reader = tokio::spawn(async move {
+            while let Ok(frame) = read_frame(&mut read).await {
+                if tx.send(frame).await.is_err() {
+                    break;
+                }
+            }
+        });
+        Ok(Channel {
+            noise,
+            write,
+            frames,
+            reader,
+        })
+    }
+
+    fn seal(&mut self, out: &mut Vec<u8>, message: &Message) -> io::Result<()> {
+        let plain = postcard::to_allocvec(message).map_err(bad)?;
+        let mut frame = vec![0; plain.len() + TAG];
+        let n = self.noise.write_message(&plain, &mut frame).map_err(bad)?;
+        push_frame(out, &frame[..n])
+    }
+
+    fn unseal(&mut self, frame: &[u8]) -> io::Result<Message> {
+        let mut plain = vec![0; frame.len()];
+        let n = self.noise.read_message(frame, &mut plain).map_err(bad)?;
+        postcard::from_bytes(&plain[..n]).map_err(bad)
+    }
+
+    /// Seals updates into as many frames as they need.
+    fn seal_updates(
+        &mut self,
+        out: &mut Vec<u8>,
+        number: u64,
+        updates: Vec<Update>,
+    ) -> io::Result<()> {
+        let mut rest = updates.into_iter().peekable();
+        loop {
+            let (mut some, mut size) = (Vec::new(), 0);
+            while let Some(next) = rest.peek() {
+                let len = match next {
+                    Update::Put(bytes) => bytes.len() + 16,
+                    _ => 160,
+                };
+                if !some.is_empty() && size + len > FRAME {
+                    break;
+                }
+                size += len;
+                some.extend(rest.next());
+            }
+            let last = rest.peek().is_none();
+            let number = if last { number } else { 0 };
+            self.seal(
+                out,
+                &Message::Updates {
+                    number,
+                    updates: some,
+                },
+            )?;
+            if last {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Keeps a connection to `peer` for our own records, for ever.
+pub async fn tell(
+    name: String,
+    (peer, addr): (String, SocketAddr),
+    key: [u8; 32],
+    events: mpsc::Sender<LinkEvent>,
+) {
+    let mut conn = 0;
+    loop {
+        conn += 1;
+        let connected = timeout(PATIENCE, async {
+            Channel::open(TcpStream::connect(addr).await?, &key, true).await
+        });
+        if let Ok(Ok(mut channel)) = connected.await {
+            let (tx, rx) = mpsc::channel(QUEUE);
+            let up = LinkEvent::Up {
+                peer: peer.clone(),
+                conn,
+                updates: tx,
+            };
+            let _ = events.send(up).await;
+            let _ = told(&mut channel, &name, (&peer, conn), rx, &events).await;
+            let down = LinkEvent::Down {
+                peer: peer.clone(),
+                conn,
+            };
+            if events.send(down).await.is_err() {
+                return;
+            }
+        }
+        sleep(RETRY).await;
+    }
+}
+
+async fn told(
+    channel: &mut Channel,
+    name: &str,
+    (peer, conn): (&str, u64),
+    mut updates: mpsc::Receiver<(u64, Vec<Update>)>,
+    events: &mpsc::Sender<LinkEvent>,
+) -> io::Result<()> {
+    let mut out = Vec::new();
+    channel.seal(
+        &mut out,
+        &Message::Hello {
+            name: name.to_owned(),
+        },
+    )?;
+    channel.write.write_all(&out).await?;
+    loop {
+        tokio::select! {
+            next = updates.recv() => {
+                // Everything that is there goes in one write.
+                let Some((mut number, mut batch)) = next else { return Ok(()) };
+                while batch.len() < BATCH {
+                    let Ok((n, more)) = updates.try_recv() else { break };
+                    number = n;
+                    batch.extend(more);
+                }
+                out.clear();
+                channel.seal_updates(&mut out, number, batch)?;
+                timeout(PATIENCE, channel.write.write_all(&out)).await??;
+            }
+            () = sleep(SIGN) => {
+                out.clear();
+                channel.seal_updates(&mut out, 0, Vec::new())?;
+                timeout(PATIENCE, channel.write.write_all(&out)).await??;
+            }
+            frame = channel.frames.recv() => {
+                let Some(frame) = frame else { return Ok(()) };
+                let Message::Confirm { number } = channel.unseal(&frame)? else {
+                    return Err(bad("not a confirmation"));
+                };
+                let peer = peer.to_owned();
+                let _ = events.send(LinkEvent::Confirmed { peer, conn, number }).await;
+            }
+        }
+    }
+}
+
+/// Takes the connections of peers, for ever.
+pub async fn listen(
+    listener: TcpListener,
+    peers: Vec<String>,
+    key: [u8; 32],
+    events: mpsc::Sender<LinkEvent>,
+) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let (peers, events) = (peers.clone(), events.clone());
+                tokio::spawn(async move {
+                    let _ = hear(stream, &peers, &key, &events).await;
+                });
+            }
+            // Out of descriptors, for one; it may pass.
+            Err(_) => sleep(RETRY).await,
+        }
+    }
+}
+
+async fn hear(
+    stream: TcpStream,
+    peers: &[String],
+    key: &[u8; 32],
+    events: &mpsc::Sender<LinkEvent>,
+) -> io::Result<()> {
+    let mut channel = timeout(PATIENCE, Channel::open(stream, key, false)).await??;
+    let first = timeout(PATIENCE, channel.frames.recv()).await?;
+    let first = first.ok_or(io::ErrorKind::UnexpectedEof)?;
+    let Message::Hello { name } = channel.unseal(&first)? else {
+        return Err(bad("no hello"));
+    };
+    if !peers.contains(&name) {
+        return Err(bad("not of the group"));
+    }
+    let mut out = Vec::new();
+    while let Some(frame) = timeout(GONE, channel.frames.recv()).await? {
+        let Message::Updates { number, updates } = channel.unseal(&frame)? else {
+            return Err(bad("not an update"));
+        };
+        let peer = name.clone();
+        // In the channel of this node it is as safe as in its store.
+        if events
+            .send(LinkEvent::Told { peer, updates })
+            .await
+            .is_err()
+        {
+            return Ok(());
+        }
+        if number > 0 {
+            out.clear();
+            channel.seal(&mut out, &Message::Confirm { number })?;
+            channel.write.write_all(&out).await?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::record;
+
+    async fn pair(key: [u8; 32]) -> mpsc::Receiver<LinkEvent> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let (tx, rx) = mpsc::channel(64);
+        tokio::spawn(listen(listener, vec!["a".into()], [7; 32], tx.clone()));
+        tokio::spawn(tell("a".into(), ("b".into(), addr), key, tx));
+        rx
+    }
+
+    #[tokio::test]
+    async fn updates_of_any_number_arrive_in_order_and_are_confirmed() {
+        let mut rx = pair([7; 32]).await;
+        let Some(LinkEvent::Up { updates: tx, .. }) = rx.recv().await else {
+            panic!()
+        };
+        let all: Vec<_> = (1..2000)
+            .map(|i| Update::Put(record(i).encode(0)))
+            .collect();
+        tx.send((41, all.clone())).await.unwrap();
+        tx.send((42, vec![Update::Begin])).await.unwrap();
+        let mut got = Vec::new();
+        loop {
+            match rx.recv().await.unwrap() {
+                LinkEvent::Told { peer, updates } => {
+                    assert_eq!(peer, "a");
+                    got.extend(updates);
+                }
+                LinkEvent::Confirmed { number: 42, .. } => break,
+                LinkEvent::Confirmed { number, .. } => assert_eq!(number, 41),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(got.len(), all.len() + 1);
+        assert_eq!(got[..all.len()], all[..]);
+    }
+
+    #[tokio::test]
+    async fn a_node_with_another_secret_is_not_heard() {
+        let mut rx = pair([8; 32]).await;
+        let quiet = timeout(Duration::from_millis(500), rx.recv()).await;
+        assert!(quiet.is_err(), "{quiet:?}");
+    }
+}

@@ -1,0 +1,299 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The kernel module itself, behind [`Kernel`], and its log as entries.
+
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::thread;
+
+use holdfast_core::counter::Counter;
+use libholdfast::record::Record;
+use libholdfast::recovery::Word;
+use libholdfast::ring::{flags, Kind};
+use libholdfast::tracker::Release;
+use libholdfast::types::{self, Claim, ClientClock, FlowDesc, FlowKey, Phase, ServiceConfig};
+use libholdfast::{ring, Client, Error, Ring};
+use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::config::{Commit, Mode, Service};
+use crate::kernel::{
+    Desc, Entry, Failure, FlowInfo, Kernel, Recover, Refused, Splice, Verdict, What,
+};
+
+/// Entries that are handed on at once.
+const BATCH: usize = 256;
+
+/// Batches that wait for the daemon; beyond them the ring fills, and the policy of the
+/// service says what then.
+const WAITING: usize = 16;
+
+/// Bit of an entry's flags: an orphan or located client has bytes beyond what it expects.
+const SACKED: u16 = 64;
+
+/// The module.
+pub struct Module {
+    client: Client,
+}
+
+impl Module {
+    /// Connects, and begins to read the log. The end of the channel is the end of the log.
+    ///
+    /// # Errors
+    ///
+    /// A sentence for a person.
+    pub async fn open() -> Result<(Module, mpsc::Receiver<Vec<Entry>>), String> {
+        let client = Client::connect().map_err(|e| e.to_string())?;
+        let (tx, rx) = mpsc::channel(WAITING);
+        let (opened_tx, opened) = oneshot::channel();
+        // The ring is read by a thread that does nothing else, so that it is never full
+        // because a netlink call takes long. It cannot leave that thread.
+        let reader = move || match Ring::open() {
+            Ok(ring) => {
+                let _ = opened_tx.send(Ok(()));
+                read(ring, &tx);
+            }
+            Err(e) => drop(opened_tx.send(Err(e.to_string()))),
+        };
+        thread::Builder::new()
+            .name("log".into())
+            .spawn(reader)
+            .map_err(|e| e.to_string())?;
+        opened.await.map_err(|e| e.to_string())??;
+        Ok((Module { client }, rx))
+    }
+}
+
+/// Hands the log on until nobody wants it or it is broken.
+fn read(mut ring: Ring, tx: &mpsc::Sender<Vec<Entry>>) {
+    loop {
+        let mut batch = Vec::new();
+        while batch.len() < BATCH {
+            match ring.next() {
+                Ok(Some(e)) => batch.extend(entry(&e)),
+                Ok(None) => break,
+                Err(e) => {
+                    eprintln!("holdfastd: {e}");
+                    return;
+                }
+            }
+        }
+        if !batch.is_empty() {
+            if tx.blocking_send(batch).is_err() {
+                return;
+            }
+            continue;
+        }
+        let mut fds = [PollFd::new(ring.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut fds, PollTimeout::NONE) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(e) => {
+                eprintln!("holdfastd: polling the log: {e}");
+                return;
+            }
+        }
+        let broken = PollFlags::POLLERR | PollFlags::POLLHUP | PollFlags::POLLNVAL;
+        if tx.is_closed() || fds[0].revents().is_some_and(|r| r.intersects(broken)) {
+            return;
+        }
+    }
+}
+
+/// An entry in the daemon's words. `None`: one that says nothing to it.
+fn entry(e: &ring::Entry<'_>) -> Option<Entry> {
+    let r = &e.record;
+    let (pos, ack) = (r.pos, r.ack);
+    let has = |flag| r.flags & flag != 0;
+    let ts = has(flags::TIMESTAMPS).then_some((r.tsval, r.tsecr));
+    let data = || e.data.to_vec();
+    let desc = || {
+        let d = FlowDesc::from_data(e.data)?;
+        Some(Desc {
+            key: d.key,
+            generation: d.generation,
+            options: d.options,
+        })
+    };
+    // The low halves are what the packet said.
+    let word = Word {
+        ack: pos as u32,
+        seq: ack as u32,
+        payload: has(flags::PAYLOAD),
+        sacked: has(SACKED),
+    };
+    let what = match e.kind {
+        Kind::Pad => return None,
+        Kind::Opened => What::Opened {
+            desc: desc()?,
+            start: pos,
+            request: ack,
+        },
+        Kind::C2s => What::C2s {
+            pos,
+            ack,
+            data: data(),
+            ts,
+        },
+        Kind::S2c => What::S2c {
+            pos,
+            ack,
+            data: data(),
+        },
+        Kind::Object => What::Object {
+            start: pos,
+            request: ack,
+        },
+        Kind::Orphan => What::Orphan {
+            desc: desc()?,
+            word,
+            ts,
+        },
+        Kind::Located => What::Located {
+            desc: desc()?,
+            word,
+            ts,
+        },
+        Kind::Answer => What::Answer {
+            pos,
+            data: data(),
+            fin: has(flags::FIN),
+        },
+        Kind::Spliced => What::Spliced { pos },
+        Kind::Failed => What::Failed {
+            why: failure(r.window),
+        },
+        Kind::Closed => What::Closed,
+        Kind::Progress => What::Progress { acked: pos },
+        Kind::Unprotected => What::Unprotected { reason: r.window },
+    };
+    let time = i64::try_from(r.time).unwrap_or(i64::MAX);
+    Some(Entry {
+        flow: r.flow,
+        time,
+        lost: r.lost,
+        what,
+    })
+}
+
+fn failure(reason: u32) -> Failure {
+    match reason {
+        r if r == Counter::GhostLost as u32 => Failure::Server,
+        r if r == Counter::Unlocated as u32 => Failure::Silent,
+        other => Failure::Reset(other),
+    }
+}
+
+fn refused(e: Error) -> Refused {
+    if e.is_again() {
+        Refused::Again
+    } else {
+        Refused::Other(e.to_string())
+    }
+}
+
+fn claim(record: &Record, c2s_next: u64, age_ms: u32) -> Claim {
+    let clock = record.clock.filter(|_| record.options.timestamps);
+    Claim {
+        key: record.key,
+        generation: record.generation,
+        c2s_next,
+        options: record.options,
+        clock: clock.map(|c| ClientClock {
+            tsval: c.tsval,
+            tsecr: c.tsecr,
+            age_ms,
+        }),
+    }
+}
+
+impl Kernel for Module {
+    fn service_add(&mut self, s: &Service) -> Result<(), Refused> {
+        let config = ServiceConfig {
+            service: SocketAddr::new(s.address.addr, s.port),
+            mode: Some(match s.mode {
+                Mode::Observe => types::Mode::Observe,
+                Mode::Protect => types::Mode::Protect,
+            }),
+            commit: Some(match s.commit {
+                Commit::Eager => types::Commit::Eager,
+                Commit::Strict => types::Commit::Strict,
+            }),
+            hold_ms: Some(s.hold_ms),
+            verdict_ms: Some(s.verdict_ms),
+            head_limit: Some(s.head_limit),
+            request_limit: Some(s.request_limit),
+        };
+        self.client.service_add(&config).map(drop).map_err(refused)
+    }
+
+    fn flows(&mut self) -> Result<Vec<FlowInfo>, Refused> {
+        let flows = self.client.flows().map_err(refused)?.items;
+        let info = |f: types::FlowInfo| FlowInfo {
+            id: f.id,
+            key: f.key,
+            generation: f.generation,
+            options: f.options,
+            c2s_next: f.c2s_next,
+            s2c_acked: f.s2c_acked,
+            open: f.phase == Phase::Open,
+        };
+        Ok(flows.into_iter().map(info).collect())
+    }
+
+    fn commit(&mut self, releases: &[(u64, FlowKey, Release)]) -> Result<(), Refused> {
+        let release = |&(id, key, r): &(u64, FlowKey, Release)| types::Release {
+            id: Some(id),
+            key,
+            object_start: r.object_start,
+            object_end: r.object_end,
+            unprotected: r.unprotected,
+            ack_release: r.ack_release,
+        };
+        let all: Vec<_> = releases.iter().map(release).collect();
+        self.client.flow_commit(&all).map_err(refused)
+    }
+
+    fn locate(&mut self, record: &Record, age_ms: u32, probe_seq: u32) -> Result<u64, Refused> {
+        let claim = claim(record, record.request_end(), age_ms);
+        let flow = self.client.flow_locate(&types::Locate { claim, probe_seq });
+        flow.map(|f| f.id).map_err(refused)
+    }
+
+    fn recover(&mut self, ask: &Recover<'_>) -> Result<u64, Refused> {
+        let recover = types::Recover {
+            claim: claim(ask.record, ask.c2s_next, ask.ts_age),
+            at: ask.at,
+            request: ask.request,
+            answer_window: (!ask.request.is_empty()).then_some(ask.window),
+        };
+        self.client
+            .flow_recover(&recover)
+            .map(|f| f.id)
+            .map_err(refused)
+    }
+
+    fn join(&mut self, s: &Splice<'_>) -> Result<(), Refused> {
+        let join = types::Join {
+            id: Some(s.id),
+            key: s.key,
+            prefix: s.prefix,
+            answer_length: s.answer_length,
+            object_start: Some(s.object_start),
+            object_end: s.object_end,
+        };
+        self.client.flow_join(&join).map_err(refused)
+    }
+
+    fn end(&mut self, key: &FlowKey, verdict: Verdict) -> Result<(), Refused> {
+        let verdict = match verdict {
+            Verdict::Pass => types::Verdict::Pass,
+            Verdict::Reset => types::Verdict::Reset,
+            Verdict::Abandon => types::Verdict::Abandon,
+        };
+        match self.client.flow_end(key, verdict) {
+            // It went by itself in the meantime.
+            Err(e) if e.is_not_found() => Ok(()),
+            other => other.map_err(refused),
+        }
+    }
+}

@@ -1,0 +1,540 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Flows of dead nodes, from the record to the join.
+//!
+//! ```text
+//!   Idle --Orphan--+                            +--Silent--> Joining --Spliced--> tracked
+//!                  v                            |               ^
+//!   Queued --> Locating --Located--> [plan] ----+--Ask--> Asking --[judge], safe
+//! ```
+//!
+//! A flow in the middle of a response is located at once; an idle one when its client
+//! speaks. At every step there is a deadline, and its end is a reset, counted.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
+
+use libholdfast::record::{Clock, Record, State};
+use libholdfast::recovery::{judge, plan, Ask, Join, Judgement, Plan, Word};
+use libholdfast::stream::Stream;
+use libholdfast::tracker::Tracker;
+use libholdfast::types::FlowKey;
+use serde_json::json;
+
+use crate::engine::{Engine, Wait};
+use crate::kernel::{Desc, Failure, Kernel, Recover, Refused, Splice, Verdict};
+
+/// How often a client is asked again after an outdated word.
+const ASK_AGAIN: u32 = 3;
+
+/// Most bytes of an answer; the kernel may take more than it was asked to, never more than
+/// a window without scale.
+const ANSWER: usize = 64 * 1024;
+
+/// Time until a server that refused is asked again.
+const SERVER_AGAIN: i64 = 250 * MS;
+
+const MS: i64 = 1_000_000;
+
+#[derive(Debug)]
+enum Stage {
+    /// Its client will speak when it wants something.
+    Idle,
+    /// Waits for its turn to be located.
+    Queued,
+    Locating,
+    Asking {
+        ask: Box<Ask>,
+        answer: Stream,
+        fin: bool,
+        join: Option<Box<Join>>,
+    },
+    /// The local server did not want us; it may soon.
+    Waiting {
+        ask: Option<Box<Ask>>,
+    },
+    /// The record is what the flow will be.
+    Joining,
+}
+
+#[derive(Debug)]
+struct Rescue {
+    record: Record,
+    stage: Stage,
+    /// Number of the flow in the kernel, once there is one.
+    flow: Option<u64>,
+    begun: i64,
+    deadline: i64,
+    /// When the local server must have answered.
+    patience: Option<i64>,
+    tries: u32,
+    /// A join is in the quorum's queue.
+    waits: bool,
+}
+
+/// The flows that are being taken over.
+#[derive(Debug, Default)]
+pub struct Rescues {
+    flows: HashMap<FlowKey, Rescue>,
+    by_id: HashMap<u64, FlowKey>,
+    queue: VecDeque<FlowKey>,
+    active: usize,
+}
+
+impl Rescues {
+    /// Their records.
+    pub fn records(&self) -> impl Iterator<Item = &Record> {
+        self.flows.values().map(|r| &r.record)
+    }
+
+    /// How many there are, and how many of them are under way.
+    pub fn len(&self) -> (usize, usize) {
+        (self.flows.len(), self.active)
+    }
+
+    /// Forgets the flows of an address.
+    pub fn drop_address(&mut self, addr: IpAddr) -> Vec<FlowKey> {
+        let keys: Vec<_> = self
+            .flows
+            .keys()
+            .filter(|k| k.service.ip() == addr)
+            .copied()
+            .collect();
+        for key in &keys {
+            self.remove(key);
+        }
+        keys
+    }
+
+    /// The client has used the flow's port again.
+    pub(crate) fn forget(&mut self, key: &FlowKey) {
+        self.remove(key);
+    }
+
+    fn remove(&mut self, key: &FlowKey) -> Option<Rescue> {
+        let rescue = self.flows.remove(key)?;
+        if let Some(flow) = rescue.flow {
+            self.by_id.remove(&flow);
+        }
+        self.active -= usize::from(is_active(&rescue.stage));
+        Some(rescue)
+    }
+
+    fn set(&mut self, key: &FlowKey, stage: Stage, deadline: i64) {
+        let Some(rescue) = self.flows.get_mut(key) else {
+            return;
+        };
+        self.active -= usize::from(is_active(&rescue.stage));
+        self.active += usize::from(is_active(&stage));
+        rescue.stage = stage;
+        rescue.deadline = deadline;
+    }
+
+    fn identify(&mut self, key: &FlowKey, flow: u64) {
+        let Some(rescue) = self.flows.get_mut(key) else {
+            return;
+        };
+        if let Some(old) = rescue.flow.replace(flow) {
+            self.by_id.remove(&old);
+        }
+        self.by_id.insert(flow, *key);
+    }
+}
+
+fn is_active(stage: &Stage) -> bool {
+    !matches!(stage, Stage::Idle | Stage::Queued)
+}
+
+impl<K: Kernel> Engine<K> {
+    /// This node owns `addr` now: its flows are taken over. How many there are.
+    pub fn take_over(&mut self, addr: IpAddr, now: i64) -> usize {
+        let mut records = self.store.take_address(addr);
+        let count = records.len();
+        // The response that began last has waited least.
+        records.sort_by_key(|r| std::cmp::Reverse(r.clock.map_or(0, |c| c.heard)));
+        for record in records {
+            self.adopt(record, now);
+        }
+        self.timeline.note(
+            "takeover",
+            json!({"address": addr.to_string(), "records": count}),
+        );
+        self.tick(now);
+        count
+    }
+
+    fn adopt(&mut self, mut record: Record, now: i64) {
+        let key = record.key;
+        record.generation += 1;
+        // The others must know whose it is from now on.
+        self.put(&record, now);
+        let busy = matches!(record.state, State::Responding(_) | State::Requesting(_));
+        let stage = if busy { Stage::Queued } else { Stage::Idle };
+        if busy {
+            self.rescues.queue.push_back(key);
+        }
+        let rescue = Rescue {
+            record,
+            stage,
+            flow: None,
+            begun: now,
+            deadline: i64::MAX,
+            patience: None,
+            tries: 0,
+            waits: false,
+        };
+        self.rescues.remove(&key);
+        self.rescues.flows.insert(key, rescue);
+    }
+
+    /// Lets time pass: starts what may start and ends what took too long.
+    pub fn tick(&mut self, now: i64) {
+        while self.rescues.active < self.limits.concurrency {
+            let Some(key) = self.rescues.queue.pop_front() else {
+                break;
+            };
+            let queued = |r: &Rescue| matches!(r.stage, Stage::Queued);
+            if self.rescues.flows.get(&key).is_some_and(queued) {
+                self.locate(&key, now);
+            }
+        }
+        if self.rescues.active == 0 {
+            return self.settle(now);
+        }
+        let late: Vec<_> = self
+            .rescues
+            .flows
+            .iter()
+            .filter(|(_, r)| r.deadline <= now)
+            .map(|(k, _)| *k)
+            .collect();
+        for key in late {
+            let rescue = self.rescues.flows.get_mut(&key);
+            match rescue.map(|r| std::mem::replace(&mut r.stage, Stage::Locating)) {
+                Some(Stage::Waiting { ask }) => self.connect(&key, ask, now),
+                _ => self.refuse(&key, "timeout", Verdict::Reset),
+            }
+        }
+        // An answer that had grown when it was to be joined.
+        let grown: Vec<_> = self
+            .rescues
+            .flows
+            .iter()
+            .filter(|(_, r)| matches!(r.stage, Stage::Asking { .. }) && !r.waits)
+            .map(|(k, _)| *k)
+            .collect();
+        for key in grown {
+            self.weigh(&key, now);
+        }
+        self.settle(now);
+    }
+
+    fn locate(&mut self, key: &FlowKey, now: i64) {
+        let Some(rescue) = self.rescues.flows.get(key) else {
+            return;
+        };
+        let record = &rescue.record;
+        // Strictly below anything that the client may expect.
+        let probe = (record.acked.max(record.start) as u32).wrapping_sub(1);
+        match self.kernel.locate(record, record.ts_age(now), probe) {
+            Ok(flow) => {
+                self.rescues.identify(key, flow);
+                let deadline = now + self.limits.locate_ms as i64 * MS;
+                self.rescues.set(key, Stage::Locating, deadline);
+            }
+            Err(e) => self.refuse(key, &format!("locate: {e}"), Verdict::Reset),
+        }
+    }
+
+    /// A packet of a flow that nobody here knows.
+    pub(crate) fn orphan(
+        &mut self,
+        desc: Desc,
+        word: Word,
+        ts: Option<(u32, u32)>,
+        heard: i64,
+        now: i64,
+    ) {
+        self.count("orphans");
+        if !self.rescues.flows.contains_key(&desc.key) {
+            match self.store.take(&desc.key) {
+                Some((_, record)) => self.adopt(record, now),
+                None => {
+                    self.count("orphans-unknown");
+                    self.end(&desc.key, Verdict::Pass);
+                    return;
+                }
+            }
+        }
+        self.spoken(&desc.key, word, ts, heard, now);
+    }
+
+    /// A client has said where it stands.
+    pub(crate) fn located(
+        &mut self,
+        desc: Desc,
+        word: Word,
+        ts: Option<(u32, u32)>,
+        heard: i64,
+        now: i64,
+    ) {
+        if let Some(r) = self.rescues.flows.get(&desc.key) {
+            let ms = (now - r.begun) / MS;
+            let note = json!({"flow": desc.key.to_string(), "after_ms": ms, "expects": word.ack});
+            self.timeline.note("located", note);
+        }
+        self.spoken(&desc.key, word, ts, heard, now);
+    }
+
+    fn spoken(&mut self, key: &FlowKey, word: Word, ts: Option<(u32, u32)>, heard: i64, now: i64) {
+        let Some(rescue) = self.rescues.flows.get_mut(key) else {
+            return;
+        };
+        if matches!(
+            rescue.stage,
+            Stage::Asking { .. } | Stage::Waiting { .. } | Stage::Joining
+        ) {
+            return;
+        }
+        if let Some((tsval, tsecr)) = ts {
+            // Its echo may be older than what the record has seen; its own clock is not.
+            let old = rescue.record.clock;
+            let newer = old.is_none_or(|c| tsecr.wrapping_sub(c.tsecr) as i32 > 0);
+            rescue.record.clock = match old {
+                Some(c) if !newer => Some(Clock { tsval, ..c }),
+                _ => Some(Clock {
+                    tsval,
+                    tsecr,
+                    heard,
+                }),
+            };
+        }
+        match plan(&rescue.record, word) {
+            Plan::Silent { at, c2s_next } => {
+                let record = &mut rescue.record;
+                (record.request, record.start, record.state) = (c2s_next, at, State::Idle);
+                record.acked = at;
+                self.connect(key, None, now);
+            }
+            Plan::Ask(ask) => self.connect(key, Some(Box::new(ask)), now),
+            Plan::Again if rescue.tries < ASK_AGAIN => {
+                rescue.tries += 1;
+                self.locate(key, now);
+            }
+            Plan::Again => self.refuse(key, "outdated", Verdict::Reset),
+            Plan::Finished => self.refuse(key, "finished", Verdict::Pass),
+            Plan::Refuse(why) => self.refuse(key, &why.to_string(), Verdict::Reset),
+        }
+    }
+
+    fn connect(&mut self, key: &FlowKey, ask: Option<Box<Ask>>, now: i64) {
+        let Some(rescue) = self.rescues.flows.get_mut(key) else {
+            return;
+        };
+        let limit = now + self.limits.answer_ms as i64 * MS;
+        let patience = *rescue.patience.get_or_insert(limit);
+        let record = &rescue.record;
+        let recover = Recover {
+            record,
+            ts_age: record.ts_age(now),
+            at: ask.as_ref().map_or(record.start, |a| a.at),
+            c2s_next: ask.as_ref().map_or(record.request, |a| a.c2s_next),
+            request: ask.as_ref().map_or(&[], |a| &a.request),
+            window: ask.as_ref().map_or(1, |a| a.window),
+        };
+        match self.kernel.recover(&recover) {
+            Ok(flow) => {
+                self.rescues.identify(key, flow);
+                self.timeline
+                    .note("recovering", json!({"flow": key.to_string()}));
+                let stage = match ask {
+                    None => {
+                        // The record is another one now; it is safe before the client is.
+                        let record = self.rescues.flows.get(key).map(|r| r.record.clone());
+                        if let Some(record) = record {
+                            self.put(&record, now);
+                        }
+                        Stage::Joining
+                    }
+                    Some(ask) => Stage::Asking {
+                        ask,
+                        answer: Stream::new(0, ANSWER),
+                        fin: false,
+                        join: None,
+                    },
+                };
+                self.rescues.set(key, stage, patience);
+            }
+            // The client may have said more meanwhile: its next word is on its way.
+            Err(_) if rescue.tries < ASK_AGAIN => {
+                rescue.tries += 1;
+                self.rescues.set(key, Stage::Locating, patience);
+            }
+            Err(e) => self.refuse(key, &format!("recover: {e}"), Verdict::Reset),
+        }
+    }
+
+    /// The server has answered to a ghost.
+    pub(crate) fn answer(&mut self, flow: u64, pos: u64, data: &[u8], ends: bool, now: i64) {
+        let Some(key) = self.rescues.by_id.get(&flow).copied() else {
+            return;
+        };
+        let Some(rescue) = self.rescues.flows.get_mut(&key) else {
+            return;
+        };
+        let Stage::Asking { answer, fin, .. } = &mut rescue.stage else {
+            return;
+        };
+        *fin |= ends;
+        match answer.insert(pos, data) {
+            Ok(()) => self.weigh(&key, now),
+            Err(_) => self.refuse(&key, "answer out of bounds", Verdict::Reset),
+        }
+    }
+
+    /// Compares an answer with its record; a right one is joined once its record is safe.
+    fn weigh(&mut self, key: &FlowKey, now: i64) {
+        let Some(rescue) = self.rescues.flows.get_mut(key) else {
+            return;
+        };
+        let Stage::Asking {
+            ask,
+            answer,
+            fin,
+            join,
+        } = &mut rescue.stage
+        else {
+            return;
+        };
+        match judge(&rescue.record, ask, answer.bytes(), *fin) {
+            Judgement::NeedMore => {}
+            Judgement::Refuse(why) => self.refuse(key, &why.to_string(), Verdict::Reset),
+            Judgement::Join(found) => {
+                let record = found.record.clone();
+                let first = join
+                    .replace(Box::new(found))
+                    .is_none_or(|old| old.record != record);
+                if first {
+                    self.put(&record, now);
+                }
+                if let Some(rescue) = self.rescues.flows.get_mut(key) {
+                    if !std::mem::replace(&mut rescue.waits, true) {
+                        self.quorum.wait(Wait::Join(*key));
+                    }
+                }
+            }
+        }
+    }
+
+    /// The record of a rescued flow is safe.
+    pub(crate) fn join(&mut self, key: &FlowKey, now: i64) {
+        let Some(rescue) = self.rescues.flows.get_mut(key) else {
+            return;
+        };
+        rescue.waits = false;
+        let (
+            Stage::Asking {
+                join: Some(join), ..
+            },
+            Some(id),
+        ) = (&rescue.stage, rescue.flow)
+        else {
+            return;
+        };
+        let splice = Splice {
+            id,
+            key: *key,
+            prefix: &join.prefix,
+            answer_length: join.answer_length,
+            object_start: join.object_start,
+            object_end: join.object_end,
+        };
+        match self.kernel.join(&splice) {
+            Ok(()) => {
+                rescue.record = join.record.clone();
+                let deadline = now + self.limits.answer_ms as i64 * MS;
+                self.rescues.set(key, Stage::Joining, deadline);
+            }
+            // The rest of the answer is in the log; the next entry or tick tries again.
+            Err(Refused::Again) => {}
+            Err(e) => self.refuse(key, &format!("join: {e}"), Verdict::Reset),
+        }
+    }
+
+    /// The client goes on with the new server.
+    pub(crate) fn spliced(&mut self, flow: u64, pos: u64) {
+        let Some(key) = self.rescues.by_id.get(&flow).copied() else {
+            return;
+        };
+        let Some(rescue) = self.rescues.remove(&key) else {
+            return;
+        };
+        let ms = (crate::timeline::monotonic() - rescue.begun) / MS;
+        let note = json!({"flow": key.to_string(), "at": pos, "after_ms": ms});
+        self.timeline.note("spliced", note);
+        self.count("flows-recovered");
+        self.trackers.insert(flow, Tracker::resume(rescue.record));
+    }
+
+    /// The kernel could not go on with a flow.
+    pub(crate) fn failed(&mut self, flow: u64, why: Failure, now: i64) {
+        if let Some(t) = self.trackers.remove(&flow) {
+            self.drop_record(&t.record().clone());
+        }
+        let Some(key) = self.rescues.by_id.get(&flow).copied() else {
+            return;
+        };
+        let note = json!({"flow": key.to_string(), "why": format!("{why:?}")});
+        self.timeline.note("failed", note);
+        let Some(rescue) = self.rescues.flows.get_mut(&key) else {
+            return;
+        };
+        match why {
+            Failure::Server if rescue.patience.is_some_and(|p| now + SERVER_AGAIN < p) => {
+                let ask = match std::mem::replace(&mut rescue.stage, Stage::Joining) {
+                    Stage::Asking { ask, .. } => Some(ask),
+                    _ => None,
+                };
+                self.rescues
+                    .set(&key, Stage::Waiting { ask }, now + SERVER_AGAIN);
+            }
+            Failure::Server => self.refuse(&key, "the local server refused", Verdict::Reset),
+            Failure::Silent => {
+                self.count("recovery-silent");
+                self.rescues.set(&key, Stage::Idle, i64::MAX);
+            }
+            Failure::Reset(_) => {
+                if let Some(rescue) = self.rescues.remove(&key) {
+                    self.drop_record(&rescue.record);
+                }
+                self.count("recovery-failed");
+            }
+        }
+    }
+
+    /// A flow that was being rescued is over: its client has gone.
+    pub(crate) fn closed(&mut self, flow: u64, _now: i64) {
+        let Some(key) = self.rescues.by_id.get(&flow).copied() else {
+            return;
+        };
+        if let Some(rescue) = self.rescues.remove(&key) {
+            self.drop_record(&rescue.record);
+        }
+    }
+
+    fn refuse(&mut self, key: &FlowKey, why: &str, verdict: Verdict) {
+        let Some(rescue) = self.rescues.remove(key) else {
+            return;
+        };
+        self.drop_record(&rescue.record);
+        self.end(key, verdict);
+        let name = if verdict == Verdict::Pass {
+            "recovery-finished"
+        } else {
+            "recovery-refused"
+        };
+        self.count(name);
+        self.timeline
+            .note(name, json!({"flow": key.to_string(), "why": why}));
+    }
+}

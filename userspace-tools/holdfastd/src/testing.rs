@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A stand-in for the kernel, and records to play with.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use libholdfast::record::{Clock, Record, State};
+use libholdfast::tracker::Release;
+use libholdfast::types::{FlowKey, TcpOptions};
+
+use crate::config::Service;
+use crate::kernel::{FlowInfo, Kernel, Recover, Refused, Splice, Verdict};
+
+/// The flow of the `n`-th client.
+pub fn key(n: u16) -> FlowKey {
+    FlowKey {
+        client: format!("198.51.100.7:{}", 40_000 + u32::from(n))
+            .parse()
+            .unwrap(),
+        service: "192.0.2.10:80".parse().unwrap(),
+    }
+}
+
+/// An idle flow of the `n`-th client.
+pub fn record(n: u16) -> Record {
+    Record {
+        key: key(n),
+        generation: 1,
+        options: TcpOptions::default(),
+        clock: Some(Clock {
+            tsval: 1,
+            tsecr: 2,
+            heard: 0,
+        }),
+        strict: true,
+        request: 1000,
+        start: 2000,
+        acked: 2000,
+        state: State::Idle,
+    }
+}
+
+/// A call of the kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Call {
+    Service(u16),
+    Commit(Release),
+    Locate(FlowKey, u32),
+    Recover {
+        key: FlowKey,
+        at: u64,
+        c2s_next: u64,
+        request: Vec<u8>,
+    },
+    Join {
+        prefix: Vec<u8>,
+        answer_length: u64,
+        object_end: Option<u64>,
+    },
+    End(FlowKey, Verdict),
+}
+
+/// Remembers its calls.
+#[derive(Clone, Default)]
+pub struct FakeKernel {
+    pub calls: Rc<RefCell<Vec<Call>>>,
+    /// What the next joins say.
+    pub joins: Rc<RefCell<Vec<Refused>>>,
+    next: Rc<RefCell<u64>>,
+}
+
+impl FakeKernel {
+    /// The calls since the last time.
+    pub fn take(&self) -> Vec<Call> {
+        self.calls.take()
+    }
+
+    fn note(&self, call: Call) {
+        self.calls.borrow_mut().push(call);
+    }
+
+    fn id(&self) -> u64 {
+        *self.next.borrow_mut() += 1;
+        1000 + *self.next.borrow()
+    }
+}
+
+impl Kernel for FakeKernel {
+    fn service_add(&mut self, service: &Service) -> Result<(), Refused> {
+        self.note(Call::Service(service.port));
+        Ok(())
+    }
+    fn flows(&mut self) -> Result<Vec<FlowInfo>, Refused> {
+        Ok(Vec::new())
+    }
+    fn commit(&mut self, releases: &[(u64, FlowKey, Release)]) -> Result<(), Refused> {
+        releases
+            .iter()
+            .for_each(|(_, _, r)| self.note(Call::Commit(*r)));
+        Ok(())
+    }
+    fn locate(&mut self, record: &Record, _: u32, probe_seq: u32) -> Result<u64, Refused> {
+        self.note(Call::Locate(record.key, probe_seq));
+        Ok(self.id())
+    }
+    fn recover(&mut self, ask: &Recover<'_>) -> Result<u64, Refused> {
+        let (key, at, c2s_next) = (ask.record.key, ask.at, ask.c2s_next);
+        self.note(Call::Recover {
+            key,
+            at,
+            c2s_next,
+            request: ask.request.to_vec(),
+        });
+        Ok(self.id())
+    }
+    fn join(&mut self, s: &Splice<'_>) -> Result<(), Refused> {
+        if let Some(refused) = self.joins.borrow_mut().pop() {
+            return Err(refused);
+        }
+        let (prefix, answer_length) = (s.prefix.to_vec(), s.answer_length);
+        self.note(Call::Join {
+            prefix,
+            answer_length,
+            object_end: s.object_end,
+        });
+        Ok(())
+    }
+    fn end(&mut self, key: &FlowKey, verdict: Verdict) -> Result<(), Refused> {
+        self.note(Call::End(*key, verdict));
+        Ok(())
+    }
+}

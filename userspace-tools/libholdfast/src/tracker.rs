@@ -1,0 +1,736 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Turns what the log tells of one flow into its record.
+//!
+//! ```text
+//!              Object                C2s: head complete          S2c: head complete
+//!   Waiting ------------> Asking --------------------> Answering ------------------+
+//!      ^                                                                           |
+//!      +----------- Done <------------- Replicate, Commit -------------------------+
+//!                 Object
+//! ```
+//!
+//! Anything that does not fit leads to `Dead`: the flow goes on as without us, counted.
+//! A [`Tracker`] decides and does nothing: its [`Action`]s are carried out by the daemon.
+
+use crate::http::{parse_request, Asked, Doubt, Parsed, HEAD_LIMIT};
+use crate::record::{object, Clock, Object, Record, State, BODY_LIMIT, REQUEST_LIMIT};
+use crate::stream::{Refused, Stream};
+use crate::types::{FlowKey, TcpOptions};
+
+/// Most bytes of a response that are put in order before its head is complete.
+const RESPONSE_LIMIT: usize = 64 * 1024 + HEAD_LIMIT + BODY_LIMIT;
+
+/// What the log tells of a flow. `pos` is the position of the first byte of `data`; `ack` and
+/// `acked` are positions of the other stream.
+#[derive(Clone, Copy, Debug)]
+#[expect(missing_docs, reason = "each variant tells of its fields")]
+pub enum Event<'a> {
+    /// Bytes of the client, not yet final; it has acknowledged `ack`. `ts`: TSval and TSecr;
+    /// `time`: monotonic clock in nanoseconds.
+    C2s {
+        pos: u64,
+        ack: u64,
+        data: &'a [u8],
+        ts: Option<(u32, u32)>,
+        time: i64,
+    },
+    /// Bytes of the service; c2s bytes below `ack` are final.
+    S2c { pos: u64, ack: u64, data: &'a [u8] },
+    /// A request begins at c2s position `request`, its response will begin at `start` (s2c).
+    Object { request: u64, start: u64 },
+    /// The client has acknowledged s2c bytes below `acked`.
+    Progress { acked: u64 },
+    /// The kernel has let bytes go before the record was safe.
+    Unprotected,
+    /// Something of the log was lost.
+    Lost,
+    /// The flow is over.
+    Closed,
+}
+
+/// What is to be done, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Give [`Tracker::record`] to the support group.
+    Replicate,
+    /// Tell the support group [`Record::acked`] and the clock.
+    Checkpoint,
+    /// Tell the kernel, once all that was replicated before is safe.
+    Commit(Release),
+    /// Forget the flow, here and in the support group.
+    Forget,
+    /// Count that the flow or, if a commit with a start follows, the response is unprotected.
+    Count(Doubt),
+}
+
+/// What the kernel may let go (`flow-commit`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Release {
+    /// Position of the first byte of the response.
+    pub object_start: Option<u64>,
+    /// Where the next response begins.
+    pub object_end: Option<u64>,
+    /// Open everything, log nothing more.
+    pub unprotected: bool,
+    /// Open the ack gate.
+    pub ack_release: bool,
+}
+
+#[derive(Clone, Debug)]
+enum Stage {
+    /// For a request.
+    Waiting,
+    /// The head of the request is not complete.
+    Asking,
+    /// It is; the head of the response is not, or the request is not final.
+    Answering {
+        len: usize,
+        to_head: bool,
+        asked: Asked,
+    },
+    /// The record of the response was made.
+    Done,
+    /// Unprotected.
+    Dead,
+}
+
+/// The record of a flow in the making.
+#[derive(Clone, Debug)]
+pub struct Tracker {
+    record: Record,
+    stage: Stage,
+    request: Stream,
+    response: Stream,
+    /// C2s bytes below are final.
+    settled: u64,
+    /// The next object may begin anywhere: what came before it is unknown.
+    adopted: bool,
+    /// No byte of the current request was seen yet.
+    fresh: bool,
+}
+
+impl Tracker {
+    /// A connection that was opened here: `request` and `start` are the first positions of
+    /// the client's and the service's stream.
+    pub fn opened(
+        key: FlowKey,
+        generation: u32,
+        options: TcpOptions,
+        strict: bool,
+        request: u64,
+        start: u64,
+    ) -> Self {
+        Self::resume(Record {
+            key,
+            generation,
+            options,
+            clock: None,
+            strict,
+            request,
+            start,
+            acked: start,
+            state: State::Idle,
+        })
+    }
+
+    /// A flow that was continued here; `record` says how far it is.
+    pub fn resume(record: Record) -> Self {
+        let stage = match record.state {
+            State::Idle => Stage::Waiting,
+            // Joined behind bytes that were never logged here.
+            State::Requesting(_) | State::Unprotected(_) => Stage::Dead,
+            State::Responding(_) => Stage::Done,
+        };
+        let request = Stream::new(record.request, REQUEST_LIMIT);
+        let response = Stream::new(record.start, RESPONSE_LIMIT);
+        let settled = record.request;
+        Tracker {
+            record,
+            stage,
+            request,
+            response,
+            settled,
+            adopted: false,
+            fresh: true,
+        }
+    }
+
+    /// A flow that was there before the daemon: unprotected until its next request.
+    pub fn adopted(
+        key: FlowKey,
+        generation: u32,
+        options: TcpOptions,
+        strict: bool,
+        c2s_next: u64,
+        s2c_acked: u64,
+    ) -> Self {
+        let mut t = Self::opened(key, generation, options, strict, c2s_next, s2c_acked);
+        t.record.state = State::Unprotected(Doubt::Lost);
+        t.adopted = true;
+        t
+    }
+
+    /// The record as it is now.
+    pub fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// Whether the flow will not be protected any more.
+    pub fn is_dead(&self) -> bool {
+        matches!(self.stage, Stage::Dead)
+    }
+
+    /// Takes in what the log tells.
+    pub fn hear(&mut self, event: Event<'_>) -> Vec<Action> {
+        if let Event::Closed = event {
+            self.stage = Stage::Dead;
+            return vec![Action::Forget];
+        }
+        if self.is_dead() {
+            return Vec::new();
+        }
+        match event {
+            Event::C2s {
+                pos,
+                ack,
+                data,
+                ts,
+                time,
+            } => {
+                self.tick(ts, time);
+                self.record.acked = self.record.acked.max(ack);
+                self.c2s(pos, ack, data)
+            }
+            Event::S2c { pos, ack, data } => self.s2c(pos, ack, data),
+            Event::Object { request, start } => self.begin(request, start),
+            Event::Progress { acked } => {
+                self.record.acked = self.record.acked.max(acked);
+                vec![Action::Checkpoint]
+            }
+            Event::Unprotected => {
+                // The kernel has opened its gates; the commit is for the record of it.
+                self.give_up(Doubt::Late)
+            }
+            Event::Lost => self.give_up(Doubt::Lost),
+            Event::Closed => Vec::new(),
+        }
+    }
+
+    fn tick(&mut self, ts: Option<(u32, u32)>, heard: i64) {
+        let Some((tsval, tsecr)) = ts else { return };
+        let newer = |a: u32, b: u32| a.wrapping_sub(b) as i32 > 0;
+        let clock = self.record.clock.get_or_insert(Clock {
+            tsval,
+            tsecr,
+            heard,
+        });
+        if newer(tsval, clock.tsval) {
+            clock.tsval = tsval;
+        }
+        if newer(tsecr, clock.tsecr) {
+            (clock.tsecr, clock.heard) = (tsecr, heard);
+        }
+    }
+
+    fn begin(&mut self, request: u64, start: u64) -> Vec<Action> {
+        let r = &self.record;
+        let fits = match (&self.stage, &r.state) {
+            _ if self.adopted => true,
+            (Stage::Waiting, _) => request == r.request && start == r.start,
+            (Stage::Done, State::Responding(o)) => {
+                let follows = o.end.map_or(start > r.start, |e| e == start);
+                follows && request == r.request_end()
+            }
+            _ => false,
+        };
+        if !fits {
+            return self.give_up(Doubt::OutOfStep);
+        }
+        self.adopted = false;
+        self.fresh = true;
+        self.record.request = request;
+        self.record.start = start;
+        self.record.acked = self.record.acked.max(start);
+        self.record.state = State::Idle;
+        self.request = Stream::new(request, REQUEST_LIMIT);
+        self.response = Stream::new(start, RESPONSE_LIMIT);
+        self.settled = self.settled.max(request);
+        self.stage = Stage::Asking;
+        Vec::new()
+    }
+
+    fn c2s(&mut self, pos: u64, ack: u64, data: &[u8]) -> Vec<Action> {
+        match self.stage {
+            Stage::Asking | Stage::Answering { .. } => {}
+            Stage::Done if pos.saturating_add(data.len() as u64) > self.record.request_end() => {
+                return self.give_up(Doubt::Pipelined);
+            }
+            Stage::Waiting if !self.adopted => return self.give_up(Doubt::OutOfStep),
+            _ => return Vec::new(),
+        }
+        if std::mem::take(&mut self.fresh) && ack != self.record.start {
+            // It was sent before all of the last response had arrived.
+            return self.give_up(Doubt::Pipelined);
+        }
+        // What the local socket has taken is what counts, not a later copy.
+        let skip = usize::try_from(self.settled.saturating_sub(pos)).unwrap_or(usize::MAX);
+        let Some(data) = data.get(skip..) else {
+            return Vec::new();
+        };
+        if let Err(e) = self.request.insert(pos + skip as u64, data) {
+            return self.give_up(match e {
+                Refused::Conflict => Doubt::Conflict,
+                Refused::TooLong => Doubt::TooLong,
+            });
+        }
+        self.advance()
+    }
+
+    fn s2c(&mut self, pos: u64, ack: u64, data: &[u8]) -> Vec<Action> {
+        self.settled = self.settled.max(ack);
+        match self.stage {
+            Stage::Asking if data.is_empty() => return Vec::new(),
+            Stage::Asking => return self.give_up(Doubt::Early),
+            Stage::Answering { .. } => {}
+            Stage::Done if self.is_behind_end(pos, data.len()) => {
+                return self.give_up(Doubt::Pipelined);
+            }
+            Stage::Waiting if !self.adopted && !data.is_empty() => {
+                return self.give_up(Doubt::Early);
+            }
+            _ => return Vec::new(),
+        }
+        match self.response.insert(pos, data) {
+            Ok(()) => self.answer(),
+            Err(Refused::Conflict) => self.give_up(Doubt::Conflict),
+            Err(Refused::TooLong) => self.give_up(Doubt::TooLong),
+        }
+    }
+
+    fn is_behind_end(&self, pos: u64, len: usize) -> bool {
+        let State::Responding(Object { end: Some(end), .. }) = self.record.state else {
+            return false;
+        };
+        pos.saturating_add(len as u64) > end
+    }
+
+    /// More of the request is known.
+    fn advance(&mut self) -> Vec<Action> {
+        let bytes = self.request.bytes();
+        if let Stage::Answering { len, .. } = self.stage {
+            return match bytes.len() > len {
+                true => self.give_up(Doubt::Pipelined),
+                false => Vec::new(),
+            };
+        }
+        let parsed = match parse_request(bytes) {
+            Ok(parsed) => parsed,
+            Err(doubt) => return self.give_up(doubt),
+        };
+        match parsed {
+            Parsed::Head(head) if head.len < bytes.len() => self.give_up(Doubt::Pipelined),
+            Parsed::Head(head) => {
+                let (len, to_head, asked) = (head.len, head.is_head, head.asked);
+                self.stage = Stage::Answering {
+                    len,
+                    to_head,
+                    asked,
+                };
+                self.record.state = State::Requesting(bytes.to_vec());
+                vec![Action::Replicate]
+            }
+            // The client has paused inside the head: it must not wait for its end.
+            Parsed::Partial => {
+                self.record.state = State::Requesting(bytes.to_vec());
+                let release = Release {
+                    ack_release: true,
+                    ..Release::default()
+                };
+                vec![Action::Replicate, Action::Commit(release)]
+            }
+        }
+    }
+
+    /// More of the response is known, or of what is final.
+    fn answer(&mut self) -> Vec<Action> {
+        let Stage::Answering {
+            len,
+            to_head,
+            asked,
+        } = self.stage
+        else {
+            return Vec::new();
+        };
+        if self.settled < self.record.request + len as u64 {
+            return Vec::new();
+        }
+        let (request, start) = (self.request.bytes(), self.record.start);
+        let made = match object(request, asked, to_head, start, self.response.bytes()) {
+            Ok(None) => return Vec::new(),
+            Ok(Some(made)) => made,
+            Err(doubt) => return self.give_up(doubt),
+        };
+        let mut actions = Vec::new();
+        if let crate::record::Way::None(doubt) = made.way {
+            actions.push(Action::Count(doubt));
+        }
+        let release = Release {
+            object_start: Some(start),
+            object_end: made.end,
+            ..Release::default()
+        };
+        self.record.state = State::Responding(made);
+        self.stage = Stage::Done;
+        actions.extend([Action::Replicate, Action::Commit(release)]);
+        // The streams are in the record now.
+        self.request = Stream::new(0, 0);
+        self.response = Stream::new(0, 0);
+        actions
+    }
+
+    fn give_up(&mut self, why: Doubt) -> Vec<Action> {
+        self.stage = Stage::Dead;
+        self.record.state = State::Unprotected(why);
+        self.request = Stream::new(0, 0);
+        self.response = Stream::new(0, 0);
+        let release = Release {
+            unprotected: true,
+            ..Release::default()
+        };
+        vec![
+            Action::Count(why),
+            Action::Replicate,
+            Action::Commit(release),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{tests::key, Way};
+    use proptest::prelude::*;
+
+    const REQ: u64 = 0xffff_fff0;
+    const START: u64 = 0x1_ffff_ff00;
+    const GET: &[u8] = b"GET /file HTTP/1.1\r\nHost: a\r\n\r\n";
+    const OK: &[u8] = b"HTTP/1.1 200 OK\r\nETag: \"t\"\r\nContent-Length: 5000\r\n\r\n";
+
+    fn tracker() -> Tracker {
+        Tracker::opened(key(), 0, TcpOptions::default(), true, REQ, START)
+    }
+
+    fn c2s(t: &mut Tracker, pos: u64, data: &[u8]) -> Vec<Action> {
+        let ack = t.record().start;
+        t.hear(Event::C2s {
+            pos,
+            ack,
+            data,
+            ts: Some((7, 8)),
+            time: 9,
+        })
+    }
+
+    fn s2c(t: &mut Tracker, pos: u64, ack: u64, data: &[u8]) -> Vec<Action> {
+        t.hear(Event::S2c { pos, ack, data })
+    }
+
+    fn begin(t: &mut Tracker, request: u64, start: u64) {
+        assert_eq!(t.hear(Event::Object { request, start }), vec![]);
+    }
+
+    fn committed(actions: &[Action]) -> Release {
+        match actions {
+            [.., Action::Replicate, Action::Commit(r)] => *r,
+            other => panic!("no commit in {other:?}"),
+        }
+    }
+
+    fn assert_dead(actions: &[Action], why: Doubt) {
+        let release = Release {
+            unprotected: true,
+            ..Release::default()
+        };
+        let want = [
+            Action::Count(why),
+            Action::Replicate,
+            Action::Commit(release),
+        ];
+        assert_eq!(actions, want);
+    }
+
+    /// A tracker whose request is complete.
+    fn asked(request: &[u8]) -> Tracker {
+        let mut t = tracker();
+        begin(&mut t, REQ, START);
+        assert_eq!(c2s(&mut t, REQ, request), vec![Action::Replicate]);
+        t
+    }
+
+    #[test]
+    fn a_response_is_committed_when_its_record_is_whole() {
+        let mut t = asked(GET);
+        assert_eq!(t.record().state, State::Requesting(GET.to_vec()));
+        let got = s2c(&mut t, START, REQ + GET.len() as u64, OK);
+        let end = START + OK.len() as u64 + 5000;
+        let want = Release {
+            object_start: Some(START),
+            object_end: Some(end),
+            ..Release::default()
+        };
+        assert_eq!(committed(&got), want);
+        let State::Responding(o) = &t.record().state else {
+            panic!()
+        };
+        assert_eq!(
+            (&o.request[..], &o.sent[..], o.head as usize),
+            (GET, OK, OK.len())
+        );
+        assert!(matches!(
+            o.way,
+            Way::Range {
+                first: 0,
+                total: 5000,
+                ..
+            }
+        ));
+        assert_eq!(
+            t.record().clock,
+            Some(Clock {
+                tsval: 7,
+                tsecr: 8,
+                heard: 9
+            })
+        );
+    }
+
+    #[test]
+    fn nothing_is_committed_before_the_request_is_final() {
+        let mut t = asked(GET);
+        let end = REQ + GET.len() as u64;
+        assert_eq!(s2c(&mut t, START, end - 1, OK), vec![]);
+        committed(&s2c(&mut t, START + OK.len() as u64, end, b""));
+    }
+
+    #[test]
+    fn a_pause_inside_the_head_of_a_request_releases_it() {
+        for n in 1..GET.len() {
+            let mut t = tracker();
+            begin(&mut t, REQ, START);
+            let got = c2s(&mut t, REQ, &GET[..n]);
+            let release = Release {
+                ack_release: true,
+                ..Release::default()
+            };
+            assert_eq!(got, vec![Action::Replicate, Action::Commit(release)], "{n}");
+            assert_eq!(t.record().state, State::Requesting(GET[..n].to_vec()));
+            assert_eq!(
+                c2s(&mut t, REQ + n as u64, &GET[n..]),
+                vec![Action::Replicate]
+            );
+            committed(&s2c(&mut t, START, REQ + GET.len() as u64, OK));
+        }
+    }
+
+    #[test]
+    fn a_response_is_understood_wherever_it_is_cut() {
+        let final_ack = REQ + GET.len() as u64;
+        for n in 1..OK.len() {
+            let mut t = asked(GET);
+            assert_eq!(s2c(&mut t, START, final_ack, &OK[..n]), vec![], "{n}");
+            committed(&s2c(&mut t, START + n as u64, final_ack, &OK[n..]));
+        }
+    }
+
+    #[test]
+    fn three_objects_on_one_connection() {
+        let mut t = tracker();
+        let (mut req, mut start) = (REQ, START);
+        for i in 0..3 {
+            begin(&mut t, req, start);
+            assert_eq!(c2s(&mut t, req, GET), vec![Action::Replicate], "{i}");
+            req += GET.len() as u64;
+            let end = committed(&s2c(&mut t, start, req, OK)).object_end.unwrap();
+            // Late copies and bytes behind the commit change nothing.
+            assert_eq!(c2s(&mut t, req - 4, &GET[GET.len() - 4..]), vec![]);
+            assert_eq!(s2c(&mut t, start + 60, req, &[b'x'; 100]), vec![]);
+            let acked = start + 2000;
+            assert_eq!(t.hear(Event::Progress { acked }), vec![Action::Checkpoint]);
+            assert_eq!(t.record().acked, acked);
+            start = end;
+        }
+        assert_eq!(t.hear(Event::Closed), vec![Action::Forget]);
+        assert_eq!(t.hear(Event::Lost), vec![]);
+    }
+
+    #[test]
+    fn pipelining_is_not_protected() {
+        let two = [GET, GET].concat();
+        let mut t = tracker();
+        begin(&mut t, REQ, START);
+        assert_dead(&c2s(&mut t, REQ, &two), Doubt::Pipelined);
+
+        let mut t = asked(GET);
+        assert_dead(&c2s(&mut t, REQ + GET.len() as u64, GET), Doubt::Pipelined);
+
+        let mut t = asked(GET);
+        committed(&s2c(&mut t, START, REQ + GET.len() as u64, OK));
+        assert_dead(&c2s(&mut t, REQ + GET.len() as u64, GET), Doubt::Pipelined);
+
+        let mut t = tracker();
+        begin(&mut t, REQ, START);
+        let early = Event::C2s {
+            pos: REQ,
+            ack: START - 1,
+            data: GET,
+            ts: None,
+            time: 0,
+        };
+        assert_dead(&t.hear(early), Doubt::Pipelined);
+        assert!(t.is_dead());
+        assert_eq!(c2s(&mut t, REQ, GET), vec![], "said once");
+    }
+
+    #[test]
+    fn two_copies_that_differ_are_not_protected() {
+        let mut t = asked(GET);
+        let mut other = GET.to_vec();
+        other[5] = b'F';
+        assert_dead(&c2s(&mut t, REQ, &other), Doubt::Conflict);
+        // Behind the acknowledgement of the local socket the first copy has won.
+        let mut t = asked(GET);
+        assert_eq!(s2c(&mut t, START, REQ + GET.len() as u64, &OK[..9]), vec![]);
+        assert_eq!(c2s(&mut t, REQ, &other), vec![]);
+        assert_dead(&s2c(&mut t, START, 0, b"HTTP/1.0"), Doubt::Conflict);
+    }
+
+    #[test]
+    fn what_cannot_be_continued() {
+        for (request, why) in [
+            (&b"POST / HTTP/1.1\r\n"[..], Doubt::Method),
+            (b"\x16\x03\x01", Doubt::Tls),
+            (
+                b"GET / HTTP/1.1\r\nUpgrade: websocket\r\n\r\n",
+                Doubt::Upgrade,
+            ),
+        ] {
+            let mut t = tracker();
+            begin(&mut t, REQ, START);
+            assert_dead(&c2s(&mut t, REQ, request), why);
+        }
+        let mut t = tracker();
+        begin(&mut t, REQ, START);
+        c2s(&mut t, REQ, &GET[..10]);
+        assert_dead(
+            &s2c(&mut t, START, REQ + 10, b"HTTP/1.1 408 "),
+            Doubt::Early,
+        );
+        let mut t = tracker();
+        assert_dead(&s2c(&mut t, START, REQ, b"220 hello\r\n"), Doubt::Early);
+        let mut t = asked(GET);
+        assert_dead(
+            &s2c(&mut t, START, REQ + 99, b"SSH-2.0-x\r\n"),
+            Doubt::Malformed,
+        );
+        for (event, why) in [
+            (Event::Lost, Doubt::Lost),
+            (Event::Unprotected, Doubt::Late),
+        ] {
+            assert_dead(&asked(GET).hear(event), why);
+        }
+    }
+
+    #[test]
+    fn a_chunked_response_is_counted_and_the_next_one_is_protected() {
+        let mut t = asked(GET);
+        let req = REQ + GET.len() as u64;
+        let chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n";
+        let got = s2c(&mut t, START, req, chunked);
+        assert_eq!(got[0], Action::Count(Doubt::UnknownLength));
+        let want = Release {
+            object_start: Some(START),
+            ..Release::default()
+        };
+        assert_eq!(committed(&got), want);
+        let start = START + 777;
+        begin(&mut t, req, start);
+        c2s(&mut t, req, GET);
+        assert!(committed(&s2c(&mut t, start, req + GET.len() as u64, OK))
+            .object_end
+            .is_some());
+    }
+
+    #[test]
+    fn an_object_where_none_can_begin_ends_protection() {
+        let mut t = asked(GET);
+        committed(&s2c(&mut t, START, REQ + GET.len() as u64, OK));
+        let wrong = Event::Object {
+            request: REQ + GET.len() as u64,
+            start: START + 99,
+        };
+        assert_dead(&t.hear(wrong), Doubt::OutOfStep);
+    }
+
+    #[test]
+    fn an_adopted_flow_is_protected_from_its_next_request_on() {
+        let mut t = Tracker::adopted(key(), 3, TcpOptions::default(), true, 50, 60);
+        assert_eq!(s2c(&mut t, 60, 50, b"middle of something"), vec![]);
+        assert_eq!(c2s(&mut t, 50, b"rest"), vec![]);
+        begin(&mut t, 1000, 2000);
+        c2s(&mut t, 1000, GET);
+        committed(&s2c(&mut t, 2000, 1000 + GET.len() as u64, OK));
+    }
+
+    proptest! {
+        /// However the log cuts, repeats and mixes the bytes, the record is the same.
+        #[test]
+        fn the_record_does_not_depend_on_the_cuts(
+            up in prop::collection::vec((0usize..40, 1usize..40), 0..20),
+            down in prop::collection::vec((0usize..80, 1usize..80), 0..20),
+            ts in prop::option::of(any::<(u32, u32)>()),
+        ) {
+            let response = [OK, &[b'x'; 40][..]].concat();
+            let mut t = tracker();
+            begin(&mut t, REQ, START);
+            for (from, len) in up {
+                let from = from % GET.len();
+                let data = &GET[from..(from + len).min(GET.len())];
+                t.hear(Event::C2s { pos: REQ + from as u64, ack: START, data, ts, time: 1 });
+            }
+            t.hear(Event::C2s { pos: REQ, ack: START, data: GET, ts, time: 1 });
+            let settled = REQ + GET.len() as u64;
+            let mut commits = 0;
+            for (from, len) in down.into_iter().chain([(0, response.len())]) {
+                let from = from % response.len();
+                let data = &response[from..(from + len).min(response.len())];
+                let actions = s2c(&mut t, START + from as u64, settled, data);
+                commits += usize::from(!actions.is_empty());
+            }
+            prop_assert_eq!(commits, 1);
+            let State::Responding(o) = &t.record().state else { panic!("{:?}", t.record()) };
+            prop_assert_eq!(&o.request[..], GET);
+            prop_assert_eq!(&o.sent[..o.head as usize], OK);
+            prop_assert_eq!(o.end, Some(START + OK.len() as u64 + 5000));
+        }
+
+        /// No bytes of anybody make it panic or speak after it gave up.
+        #[test]
+        fn any_bytes_are_survived(
+            up in prop::collection::vec(any::<u8>(), 0..60),
+            down in prop::collection::vec(any::<u8>(), 0..60),
+            pos in any::<u64>(),
+        ) {
+            let mut t = tracker();
+            begin(&mut t, REQ, START);
+            c2s(&mut t, REQ, &up);
+            c2s(&mut t, pos, &up);
+            s2c(&mut t, START, REQ + 60, &down);
+            s2c(&mut t, pos, pos, &down);
+            t.hear(Event::Object { request: pos, start: pos });
+            if t.is_dead() {
+                prop_assert_eq!(c2s(&mut t, REQ, GET), vec![]);
+            }
+        }
+    }
+}
