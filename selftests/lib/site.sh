@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: GPL-2.0-or-later OR MIT
+# A site in network namespaces of one kernel, to be sourced.
+#
+#    client            a               b              c
+#   10.0.0.9       10.0.0.1        10.0.0.2       10.0.0.3
+#    fd00::9        fd00::1         fd00::2        fd00::3
+#       |              |               |              |
+#    ---+--------------+---- br0 ------+--------------+---    (namespace "lan")
+#
+#   service: 10.0.0.80 and fd00::80, port 80, on whoever owns it
+#
+# Each server runs nginx and holdfastd. A crash takes the link first: what a dying kernel
+# does not say, a namespace whose processes are killed must not say either.
+
+set -euo pipefail
+
+SITE=$(mktemp -d /tmp/site.XXXXXX)
+chmod 755 "$SITE" # nginx reads it as another user
+V4=10.0.0.80
+V6=fd00::80
+declare -A NUMBER=([a]=1 [b]=2 [c]=3 [client]=9)
+NODES=()
+
+fail() {
+	echo "FAIL: $*" >&2
+	exit 1
+}
+
+# Waits until a command succeeds: until_true SECONDS COMMAND...
+until_true() {
+	local end=$((SECONDS + $1))
+	shift
+	until "$@" >/dev/null 2>&1; do
+		((SECONDS < end)) || fail "never came true: $*"
+		read -rt 0.05 <> <(:) || true
+	done
+}
+
+in_ns() {
+	ip netns exec "$@"
+}
+
+site_host() {
+	local name=$1 n=${NUMBER[$1]}
+	ip netns add "$name"
+	ip link add name "port-$name" netns lan type veth peer name eth0 netns "$name"
+	ip -n lan link set dev "port-$name" master br0 up
+	ip -n "$name" link set lo up
+	ip -n "$name" link set eth0 up
+	ip -n "$name" addr add "10.0.0.$n/24" dev eth0
+	ip -n "$name" addr add "fd00::$n/64" dev eth0 nodad
+}
+
+# site_up NODE...: builds everything but starts nothing.
+site_up() {
+	lsmod | grep -q '^holdfast ' || insmod "$HOLDFAST_KO"
+	ip netns add lan
+	ip -n lan link add br0 type bridge forward_delay 0 mcast_snooping 0
+	ip -n lan link set br0 up
+	site_host client
+	for name in "$@"; do
+		site_host "$name"
+		NODES+=("$name")
+		in_ns "$name" sysctl -qw net.ipv4.ip_nonlocal_bind=1 net.ipv6.ip_nonlocal_bind=1
+	done
+	mkdir -p "$SITE/www"
+	(umask 077 && head -c 32 /dev/urandom | base64 >"$SITE/secret")
+	trap site_down EXIT
+}
+
+site_down() {
+	local status=$?
+	for name in "${NODES[@]}" client; do
+		ip netns pids "$name" 2>/dev/null | xargs -r kill -9 2>/dev/null || true
+	done
+	if ((status)); then
+		for name in "${NODES[@]}"; do
+			echo "--- holdfastd on $name" >&2
+			tail -40 "$SITE/$name.log" >&2 || true
+			in_ns "$name" holdfast stats >&2 2>/dev/null || true
+		done
+	fi
+	for name in "${NODES[@]}" client lan; do
+		ip netns del "$name" 2>/dev/null || true
+	done
+	rm -rf "$SITE"
+}
+
+node_config() {
+	local name=$1 peer
+	cat <<-TOML
+		[node]
+		name = "$name"
+		priority = ${NUMBER[$name]}
+		listen = "10.0.0.${NUMBER[$name]}:7100"
+		secret-file = "$SITE/secret"
+		control = "$SITE/$name.sock"
+
+		# A guest under emulation may stand still for longer than a real machine does.
+		[heartbeat]
+		interval-ms = 250
+		misses = 6
+
+		[[service]]
+		address = "$V4/24"
+		interface = "eth0"
+		port = 80
+
+		[[service]]
+		address = "$V6/64"
+		interface = "eth0"
+		port = 80
+	TOML
+	for peer in "${NODES[@]}"; do
+		[[ $peer != "$name" ]] || continue
+		cat <<-TOML
+
+			[[peer]]
+			name = "$peer"
+			priority = ${NUMBER[$peer]}
+			address = "10.0.0.${NUMBER[$peer]}:7100"
+		TOML
+	done
+}
+
+nginx_start() {
+	local name=$1
+	mkdir -p "$SITE/$name.nginx"
+	cat >"$SITE/$name.conf" <<-CONF
+		worker_processes 1;
+		pid $SITE/$name.pid;
+		error_log $SITE/$name.nginx/error.log;
+		events { worker_connections 4096; }
+		http {
+			access_log off;
+			client_body_temp_path $SITE/$name.nginx;
+			keepalive_timeout 600;
+			server {
+				listen 80;
+				listen [::]:80;
+				root $SITE/www;
+			}
+		}
+	CONF
+	in_ns "$name" nginx -p "$SITE/$name.nginx" -c "$SITE/$name.conf"
+}
+
+daemon_start() {
+	local name=$1
+	node_config "$name" >"$SITE/$name.toml"
+	in_ns "$name" holdfastd --config "$SITE/$name.toml" >>"$SITE/$name.log" 2>&1 &
+}
+
+# Starts every server; the first one owns the service once this returns.
+site_start() {
+	local name
+	for name in "${NODES[@]}"; do
+		nginx_start "$name"
+		daemon_start "$name"
+		until_true 20 test -S "$SITE/$name.sock"
+	done
+	until_true 20 owns "${NODES[0]}"
+	until_true 20 in_ns client curl -sf -o /dev/null "http://$V4/"
+}
+
+owns() {
+	in_ns "$1" ip -o addr show dev eth0 | grep -q "$V4/"
+}
+
+# The machine dies: no packet more, then no process.
+node_crash() {
+	ip -n lan link set dev "port-$1" down
+	ip netns pids "$1" | xargs -r kill -9
+}
+
+# A file of random bytes that all servers have: object NAME BYTES.
+object() {
+	head -c "$2" /dev/urandom >"$SITE/www/$1"
+}
+
+digest() {
+	sha256sum "$1" | cut -d' ' -f1
+}
+
+same() {
+	[[ $(digest "$SITE/www/$1") == "$(digest "$2")" ]] || fail "$2 is not $1"
+}
+
+size_over() {
+	(($(stat -c %s "$1" 2>/dev/null || echo 0) > $2))
+}

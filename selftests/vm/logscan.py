@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: GPL-2.0-or-later OR MIT
+"""What a kernel must never say while a test runs."""
+
+import re
+
+# One pattern a kind of report. Anchored where words alone would match innocent lines.
+BAD = re.compile(
+    r"""
+      -\[\ cut\ here\ \]-            # WARN and BUG
+    | \b(WARNING|BUG):\              # also lockdep, KASAN, KCSAN, sleeping in atomic, bad page
+    | \bINFO:\ possible\ recursive | possible\ circular\ locking | inconsistent\ lock\ state
+    | suspicious\ RCU\ usage | \bINFO:\ suspicious
+    | \bOops:\  | general\ protection\ fault | Kernel\ panic | kernel\ stack\ overflow
+    | Unable\ to\ handle\ kernel | divide\ error:
+    | KASAN: | UBSAN: | KFENCE: | KMSAN:
+    | refcount_t: | ref_tracker: | list_(add|del)\ corruption
+    | unregister_netdevice:\ waiting | leaked\ reference
+    | INFO:\ task\ .*\ blocked\ for\ more\ than
+    | rcu:.*(detected\ stalls|self-detected\ stall|detected\ expedited\ stalls)
+    | ODEBUG: | Objects\ remaining | still\ has\ objects
+    | kmemleak:.*new\ suspected | unreferenced\ object
+    | rust_kernel:\ panicked | panicked\ at
+    | Memory\ cgroup\ out\ of\ memory | Out\ of\ memory:
+    """,
+    re.VERBOSE,
+)
+CONTEXT = 40
+
+
+def problems(log: str) -> str:
+    """The part of a console log that a person needs to see; empty if the kernel had no complaint."""
+    lines = log.splitlines()
+    shown: list[str] = []
+    until = -1
+    for number, line in enumerate(lines):
+        if BAD.search(line):
+            until = max(until, number + CONTEXT) if until < number else until
+        if number <= until:
+            shown.append(line)
+    return "\n".join(shown)
