@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: GPL-2.0-or-later OR MIT
+"""A site of several machines, each a guest with a kernel of its own.
+
+       client           a              b             c
+      10.0.0.9       10.0.0.1       10.0.0.2      10.0.0.3
+       fd00::9        fd00::1        fd00::2       fd00::3
+         |              |              |             |
+      ---+--------------+--- "lan" ----+-------------+---
+
+      service: 10.0.0.80 and fd00::80, port 80, on whoever owns it
+
+Every server runs nginx on the same folder of the work tree, the module and holdfastd.
+"""
+
+import json
+import secrets
+import shutil
+import time
+from pathlib import Path
+
+from vm import Cluster, Guest, Process
+from vm.host import TOP
+
+V4, V6 = "10.0.0.80", "fd00::80"
+NUMBERS = {"a": 1, "b": 2, "c": 3, "client": 9}
+
+NGINX = """
+worker_processes 1;
+error_log /tmp/nginx.log;
+pid /run/nginx.pid;
+events {{ worker_connections 4096; }}
+http {{
+    access_log off;
+    sendfile on;
+    keepalive_timeout 600;
+    server {{
+        listen 80;
+        listen [::]:80;
+        root {root};
+    }}
+}}
+"""
+
+
+class Farm:
+    """The machines of a site, in a cluster that is not booted yet. `heartbeat`: milliseconds
+    between two heartbeats and how many may be missed."""
+
+    def __init__(self, cluster: Cluster, *servers: str, heartbeat: tuple[int, int] = (250, 6)):
+        self.cluster, self.heartbeat = cluster, heartbeat
+        self.client = cluster.guest("client", "lan")
+        self.servers = {name: cluster.guest(name, "lan") for name in servers}
+        self.daemons: dict[str, Process] = {}
+        self.folder = TOP / "build/farm" / cluster.logs.name
+        shutil.rmtree(self.folder, ignore_errors=True)
+        (self.folder / "www").mkdir(parents=True)
+        self.folder.chmod(0o755)
+        self._secret = secrets.token_hex(32)
+
+    def object(self, name: str, size: int) -> Path:
+        """A file of random bytes that all servers have."""
+        path = self.folder / "www" / name
+        with open("/dev/urandom", "rb") as source, open(path, "wb") as file:
+            for _ in range(size >> 20):
+                file.write(source.read(1 << 20))
+            file.write(source.read(size & ((1 << 20) - 1)))
+        return path
+
+    def boot(self) -> None:
+        """Boot all machines and give them their addresses."""
+        self.cluster.boot()
+        for guest in (self.client, *self.servers.values()):
+            self._network(guest)
+
+    def _network(self, guest: Guest) -> None:
+        number = NUMBERS[guest.name]
+        guest.run(
+            f"ip link set lo up && ip link set eth0 up && ip addr add 10.0.0.{number}/24 dev eth0 &&"
+            f" ip addr add fd00::{number}/64 dev eth0 nodad"
+        )
+
+    def start(self, *names: str) -> None:
+        """Start nginx, the module and the daemon on servers (all of them, if none is named)."""
+        for name in names or self.servers:
+            self.start_nginx(name)
+            self.start_daemon(name)
+
+    def start_nginx(self, name: str) -> None:
+        """Start the web server of a server."""
+        guest = self.servers[name]
+        config = self.folder / f"{name}.nginx"
+        config.write_text(NGINX.format(root=self.folder / "www"))
+        guest.run(f"nginx -c {config}")
+
+    def start_daemon(self, name: str) -> None:
+        """Load the module on a server and start its daemon."""
+        guest = self.servers[name]
+        config, secret = self.folder / f"{name}.toml", self.folder / "secret"
+        secret.write_text(self._secret + "\n")
+        secret.chmod(0o600)
+        config.write_text(self._config(name, secret))
+        guest.run("grep -q '^holdfast ' /proc/modules || insmod $HOLDFAST_KO")
+        self.daemons[name] = guest.spawn(f"exec holdfastd --config {config} --log-json")
+        guest.until("test -S /run/holdfast.sock")
+
+    def _config(self, name: str, secret: Path) -> str:
+        interval, misses = self.heartbeat
+        lines = [
+            "[node]",
+            f'name = "{name}"',
+            f"priority = {NUMBERS[name]}",
+            f'listen = "10.0.0.{NUMBERS[name]}:7100"',
+            f'secret-file = "{secret}"',
+            "[heartbeat]",
+            f"interval-ms = {interval}",
+            f"misses = {misses}",
+        ]
+        for address in (f"{V4}/24", f"{V6}/64"):
+            lines += ["[[service]]", f'address = "{address}"', 'interface = "eth0"', "port = 80"]
+        for peer in self.servers:
+            if peer != name:
+                number = NUMBERS[peer]
+                lines += ["[[peer]]", f'name = "{peer}"', f"priority = {number}", f'address = "10.0.0.{number}:7100"']
+        return "\n".join(lines) + "\n"
+
+    def wait_for_owner(self, name: str, timeout: float = 30) -> None:
+        """Wait until a server has the service's addresses, and the client reaches it."""
+        self.servers[name].until(f"ip -o addr show dev eth0 | grep -q {V4}/ && ip -o addr show dev eth0 | grep -q {V6}/", timeout)
+        self.client.until(f"ping -c1 -W1 {V4}", timeout)
+
+    def events(self, name: str) -> list[dict]:
+        """What the daemon of a server has said so far, oldest first."""
+        lines = self.daemons[name].err.splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{")]
+
+    def clock(self, guest: Guest) -> float:
+        """Seconds to add to a guest's clock to have the host's."""
+        best = (float("inf"), 0.0)
+        for _ in range(5):
+            before = time.time()
+            there = int(guest.run("date +%s%N").out) / 1e9
+            after = time.time()
+            best = min(best, (after - before, (before + after) / 2 - there))
+        return best[1]
