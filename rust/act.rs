@@ -126,7 +126,10 @@ impl Deferred {
             Bytes::Prefix { from, len } => part(&state.prefix, from, len)?,
         };
         let mut header = [0; MAX_HEADER];
-        let n = emit.segment.write(payload, &mut header).map_err(|_| EINVAL)?;
+        let n = emit
+            .segment
+            .write(payload, &mut header)
+            .map_err(|_| EINVAL)?;
         let skb = SkBuff::alloc_with(HEADROOM, &[&header[..n], payload])?;
         match emit.segment.dir {
             Dir::ToClient => self.to_client.push(skb),
@@ -160,7 +163,7 @@ impl Deferred {
         self.go = go;
         for mut packet in held {
             let mut fx = Effects::new();
-            let verdict = show(packet.skb(), |p| state.flow.from_service(p, env, &mut fx));
+            let verdict = show(packet.skb(), |p| state.flow.hear_service(p, env, &mut fx));
             self.apply(namespace, entry, state, &fx, None, guard);
             let kept = match verdict {
                 Ok(Verdict::Accept) => self.go.push(packet, GFP_ATOMIC).is_ok(),
@@ -206,10 +209,14 @@ impl Deferred {
             }
         }
         let ifindex = self.ends.and_then(|ends| {
-            Route::lookup(net, ends.service.ip(), ends.client.ip(), 0).ok().map(|r| r.ifindex())
+            Route::lookup(net, ends.service.ip(), ends.client.ip(), 0)
+                .ok()
+                .map(|r| r.ifindex())
         });
         while let Some(skb) = self.to_service.pop() {
-            let sent = ifindex.ok_or(errno(ENETUNREACH)).and_then(|i| output::inject(net, skb, i, namespace.tag));
+            let sent = ifindex
+                .ok_or(errno(ENETUNREACH))
+                .and_then(|i| output::inject(net, skb, i, namespace.tag));
             if sent.is_err() {
                 namespace.count(Counter::EmitFailed);
             }
@@ -237,7 +244,9 @@ pub(crate) fn show<R>(
         _ => Csum::Full,
     };
     skb.edit(measure.header_len, |headers| {
-        wire::Packet::parse(headers, total, csum).map(|mut p| decide(&mut p)).map_err(|_| EINVAL)
+        wire::Packet::parse(headers, total, csum)
+            .map(|mut p| decide(&mut p))
+            .map_err(|_| EINVAL)
     })?
 }
 
@@ -273,7 +282,12 @@ fn write(
     let (tsval, tsecr) = log.ts.unwrap_or_default();
     let record = Record {
         kind: log.kind as u16,
-        flags: log.flags | if log.ts.is_some() { log_flags::TIMESTAMPS } else { 0 },
+        flags: log.flags
+            | if log.ts.is_some() {
+                log_flags::TIMESTAMPS
+            } else {
+                0
+            },
         flow: entry.id,
         pos: log.pos,
         ack: log.ack,
@@ -299,9 +313,13 @@ fn write(
 /// Sees to it that the flow's timer expires in time. A timer that expires early finds nothing to
 /// do and is armed again: moving one later with every packet would cost more.
 fn arm(entry: ArcBorrow<'_, Entry>, state: &mut State, now: u64) {
-    let Some(deadline) = state.flow.deadline() else { return };
+    let Some(deadline) = state.flow.deadline() else {
+        return;
+    };
     if deadline < state.armed {
-        let delay = deadline.saturating_sub(now).clamp(1, u64::from(u32::MAX / 2)) as u32;
+        let delay = deadline
+            .saturating_sub(now)
+            .clamp(1, u64::from(u32::MAX / 2)) as u32;
         if Timer::arm(entry, delay) {
             state.armed = deadline;
         }

@@ -70,7 +70,12 @@ fn service_of(attrs: &Attrs<'_>) -> Result<Service> {
     if port == 0 {
         return Err(attrs.error(nl::A_SERVICE_PORT, c"a service has a port", EINVAL));
     }
-    Ok(Service { addr, port: port.to_be_bytes(), family, pad: 0 })
+    Ok(Service {
+        addr,
+        port: port.to_be_bytes(),
+        family,
+        pad: 0,
+    })
 }
 
 /// The numbers of the attributes that name a flow.
@@ -88,7 +93,10 @@ impl KeyAttrs {
         if family != other {
             return Err(attrs.error(self.saddr, c"client and service differ in family", EINVAL));
         }
-        let end = |addr, port: u16| Endpoint { addr, port: port.to_be_bytes() };
+        let end = |addr, port: u16| Endpoint {
+            addr,
+            port: port.to_be_bytes(),
+        };
         Ok(Key::new(
             family,
             end(caddr, attrs.need_be16(self.cport)?),

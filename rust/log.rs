@@ -103,7 +103,11 @@ impl Ring {
         let written = self.fill(&slot, &record, data, bytes);
         if written.is_err() {
             // The room is taken, so the reader must be able to step over it.
-            let pad = Record { len: slot.len, kind: Kind::Pad as u16, ..Record::default() };
+            let pad = Record {
+                len: slot.len,
+                kind: Kind::Pad as u16,
+                ..Record::default()
+            };
             self.mem.write_at(slot.offset as u64, &pad.to_bytes())?;
         }
         self.mem.store_producer::<PRODUCED>(producer.head());
@@ -112,9 +116,19 @@ impl Ring {
         written
     }
 
-    fn fill(&self, slot: &crate::hcore::ring::Slot, record: &Record, data: &Data<'_>, bytes: &[u8]) -> Result {
+    fn fill(
+        &self,
+        slot: &crate::hcore::ring::Slot,
+        record: &Record,
+        data: &Data<'_>,
+        bytes: &[u8],
+    ) -> Result {
         if let Some((offset, len)) = slot.pad {
-            let pad = Record { len, kind: Kind::Pad as u16, ..Record::default() };
+            let pad = Record {
+                len,
+                kind: Kind::Pad as u16,
+                ..Record::default()
+            };
             // The rest of the area may be shorter than a header; the length and the kind fit.
             self.mem.write_at(offset as u64, &pad.to_bytes()[..8])?;
         }
@@ -145,7 +159,13 @@ impl Device for LogDevice {
         let tenant = Tenant::slot().get(opener.net()).ok_or(ENODEV)?;
         let namespace = tenant.namespace().clone();
         let ring = Ring::new()?;
-        let file = Arc::new(LogFile { namespace: namespace.clone(), ring: ring.clone() }, GFP_KERNEL)?;
+        let file = Arc::new(
+            LogFile {
+                namespace: namespace.clone(),
+                ring: ring.clone(),
+            },
+            GFP_KERNEL,
+        )?;
         namespace.attach_log(ring)?;
         Ok(file)
     }

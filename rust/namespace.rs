@@ -102,7 +102,10 @@ impl Namespace {
     }
 
     /// What `change` makes of the services.
-    pub(crate) fn with_services<R>(&self, change: impl FnOnce(&Services) -> Result<R>) -> Result<R> {
+    pub(crate) fn with_services<R>(
+        &self,
+        change: impl FnOnce(&Services) -> Result<R>,
+    ) -> Result<R> {
         // The caller holds the lock under which services change, so that what is seen here stays
         // until it is replaced; `change` may sleep, which an RCU section may not.
         let copy = {
@@ -127,20 +130,30 @@ impl Namespace {
     pub(crate) fn env(&self, service: &Service, guard: &rcu::Guard) -> Option<Env> {
         let mut policy = self.services.load(guard)?.find(service)?;
         policy.reader = self.log.load(guard).is_some();
-        Some(Env { now: time::now_ms(), policy })
+        Some(Env {
+            now: time::now_ms(),
+            policy,
+        })
     }
 
     /// The same for a flow whose service may have been forgotten: gates stay open then.
     pub(crate) fn env_of(&self, key: &Key, guard: &rcu::Guard) -> Env {
         self.env(&key.service(), guard).unwrap_or(Env {
             now: time::now_ms(),
-            policy: crate::hcore::flow::Policy { protect: false, ..DEFAULT },
+            policy: crate::hcore::flow::Policy {
+                protect: false,
+                ..DEFAULT
+            },
         })
     }
 
     /// The flow of this name.
     #[inline]
-    pub(crate) fn find<'a>(&'a self, key: &Key, guard: &'a rcu::Guard) -> Option<ArcBorrow<'a, Entry>> {
+    pub(crate) fn find<'a>(
+        &'a self,
+        key: &Key,
+        guard: &'a rcu::Guard,
+    ) -> Option<ArcBorrow<'a, Entry>> {
         self.flows.get(&rhashtable::Key::new(key.to_bytes()), guard)
     }
 
@@ -304,7 +317,9 @@ impl Namespace {
     /// Forgets all flows: nobody makes new ones any more. Sleeps.
     pub(crate) fn forget_flows(&self) {
         loop {
-            let Ok(mut walk) = self.flows.walk() else { return };
+            let Ok(mut walk) = self.flows.walk() else {
+                return;
+            };
             while let Some(entry) = walk.next() {
                 {
                     let mut state = entry.state.lock();
@@ -372,7 +387,9 @@ impl Namespace {
     /// Whether the local stack has a socket for the flow.
     /// `ifindex`: where its client was heard last.
     fn has_socket(&self, key: &Key, ifindex: u32) -> bool {
-        let Some(Ends { client, service }) = address(key) else { return true };
+        let Some(Ends { client, service }) = address(key) else {
+            return true;
+        };
         let found = |net: &_| lookup::established(net, client, service, ifindex).is_some();
         self.home.enter(found).unwrap_or(true)
     }

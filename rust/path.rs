@@ -64,7 +64,11 @@ impl Handler for Path {
             packet.set_mark(0);
             return packet.accept();
         }
-        let dir = if inbound { Dir::ToService } else { Dir::ToClient };
+        let dir = if inbound {
+            Dir::ToService
+        } else {
+            Dir::ToClient
+        };
         let guard = rcu::read_lock();
         let (key, env, payload) = match self.of_service(&mut packet, dir, &guard) {
             Ok(Some(found)) => found,
@@ -103,7 +107,10 @@ impl Path {
             match wire::measure(prefix, total) {
                 Ok(m) => {
                     let key = wire::key_of(prefix, &m, dir);
-                    return Ok(self.namespace.env(&key.service(), guard).map(|env| (key, env, m)));
+                    return Ok(self
+                        .namespace
+                        .env(&key.service(), guard)
+                        .map(|env| (key, env, m)));
                 }
                 Err(wire::WireError::Need(more)) if more > n && more <= len => n = more,
                 Err(why) => {
@@ -142,7 +149,14 @@ impl Path {
         };
         let orphan = flow.phase() == Phase::Orphan;
         match self.namespace.insert(flow, guard) {
-            Some(entry) => self.decide(packet, entry.as_arc_borrow(), Dir::ToService, env, at, guard),
+            Some(entry) => self.decide(
+                packet,
+                entry.as_arc_borrow(),
+                Dir::ToService,
+                env,
+                at,
+                guard,
+            ),
             // A reset would end what another moment may save; the client sends it again.
             None if orphan => packet.swallow(),
             None => packet.accept(),
@@ -150,11 +164,24 @@ impl Path {
     }
 
     /// Whether a packet of an unknown flow belongs to no local socket, and somebody may know it.
-    fn is_orphan(&self, packet: &mut Packet<'_>, key: &Key, flags: u8, env: &Env, at: &wire::Measure) -> bool {
-        if !env.policy.protect || !env.policy.reader || flags & tcp::RST != 0 || flags & tcp::ACK == 0 {
+    fn is_orphan(
+        &self,
+        packet: &mut Packet<'_>,
+        key: &Key,
+        flags: u8,
+        env: &Env,
+        at: &wire::Measure,
+    ) -> bool {
+        if !env.policy.protect
+            || !env.policy.reader
+            || flags & tcp::RST != 0
+            || flags & tcp::ACK == 0
+        {
             return false;
         }
-        let Some(ends) = address(key) else { return false };
+        let Some(ends) = address(key) else {
+            return false;
+        };
         let net: &Net = packet.net();
         let ifindex = packet.in_ifindex().unwrap_or(0);
         // A socket: a connection that was there before us, or of which we do not want to know.
@@ -163,7 +190,9 @@ impl Path {
         }
         // A SYN cookie: the listener will make the socket of it.
         let cookie = packet.header(at.header_len).ok().and_then(|headers| {
-            lookup::cookie_mss(headers, headers.get(at.tcp_offset..)?).ok().flatten()
+            lookup::cookie_mss(headers, headers.get(at.tcp_offset..)?)
+                .ok()
+                .flatten()
         });
         cookie.is_none()
     }
@@ -197,12 +226,23 @@ impl Path {
         }
         let before = state.flow.phase();
         let decision = show(&mut packet, |p| match dir {
-            Dir::ToService => state.flow.from_client(p, env, &mut fx),
-            Dir::ToClient => state.flow.from_service(p, env, &mut fx),
+            Dir::ToService => state.flow.hear_client(p, env, &mut fx),
+            Dir::ToClient => state.flow.hear_service(p, env, &mut fx),
         });
-        let shown = Shown { skb: &packet, payload: at.header_len };
-        let deferred =
-            Deferred::gather(namespace, entry, &mut state, before, env, &fx, Some(&shown), guard);
+        let shown = Shown {
+            skb: &packet,
+            payload: at.header_len,
+        };
+        let deferred = Deferred::gather(
+            namespace,
+            entry,
+            &mut state,
+            before,
+            env,
+            &fx,
+            Some(&shown),
+            guard,
+        );
         let verdict = match decision {
             Ok(Decision::Accept) => packet.accept(),
             Ok(Decision::Drop(why)) => {
@@ -253,8 +293,13 @@ impl Path {
             return packet.accept();
         }
         let translated = packet.edit(n, |head| {
-            let Ok(mut quote) = Quote::parse(head) else { return false };
-            quote.set_seq(flow.quoted_to_local(Seq::<Client, S2c>::new(quote.seq())).raw());
+            let Ok(mut quote) = Quote::parse(head) else {
+                return false;
+            };
+            quote.set_seq(
+                flow.quoted_to_local(Seq::<Client, S2c>::new(quote.seq()))
+                    .raw(),
+            );
             true
         });
         if translated == Ok(true) {

@@ -48,7 +48,10 @@ impl Services {
     /// The policy of `service`, if it is one of them.
     #[inline]
     pub(crate) fn find(&self, service: &Service) -> Option<Policy> {
-        self.0.iter().find(|e| e.service == *service).map(|e| e.policy)
+        self.0
+            .iter()
+            .find(|e| e.service == *service)
+            .map(|e| e.policy)
     }
 
     /// All of them, in the order of their arrival.

@@ -38,10 +38,26 @@ struct Working {
 
 /// Outermost towards the client on both ways.
 const PLACES: [Place; 4] = [
-    Place { family: Family::V4, point: Point::PreRouting, priority: PRIORITY_AFTER_DEFRAG },
-    Place { family: Family::V4, point: Point::PostRouting, priority: PRIORITY_LAST },
-    Place { family: Family::V6, point: Point::PreRouting, priority: PRIORITY_AFTER_DEFRAG },
-    Place { family: Family::V6, point: Point::PostRouting, priority: PRIORITY_LAST },
+    Place {
+        family: Family::V4,
+        point: Point::PreRouting,
+        priority: PRIORITY_AFTER_DEFRAG,
+    },
+    Place {
+        family: Family::V4,
+        point: Point::PostRouting,
+        priority: PRIORITY_LAST,
+    },
+    Place {
+        family: Family::V6,
+        point: Point::PreRouting,
+        priority: PRIORITY_AFTER_DEFRAG,
+    },
+    Place {
+        family: Family::V6,
+        point: Point::PostRouting,
+        priority: PRIORITY_LAST,
+    },
 ];
 
 impl Tenant {
@@ -52,7 +68,11 @@ impl Tenant {
 
     /// Replaces the table of services by what `change` makes of it, and sees to it that hooks
     /// exist if and only if there are services. Sleeps.
-    pub(crate) fn change_services(&self, net: &Net, change: impl FnOnce(&Services) -> Result<Services>) -> Result {
+    pub(crate) fn change_services(
+        &self,
+        net: &Net,
+        change: impl FnOnce(&Services) -> Result<Services>,
+    ) -> Result {
         let mut working = self.working.lock();
         let services = self.namespace.with_services(change)?;
         let wanted = services.len() > 0;

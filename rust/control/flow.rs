@@ -100,11 +100,18 @@ fn claim(attrs: &Attrs<'_>) -> Result<Claim> {
         return Err(options.error_all(c"window scaling takes both sides", EINVAL));
     }
     let clock = match (attrs.u32(nl::A_FLOW_TSVAL), attrs.u32(nl::A_FLOW_TSECR)) {
-        (Some(tsval), Some(tsecr)) => {
-            Clock::told(tsval, tsecr, time::now_ms(), attrs.u32(nl::A_FLOW_TS_AGE).unwrap_or(0))
-        }
+        (Some(tsval), Some(tsecr)) => Clock::told(
+            tsval,
+            tsecr,
+            time::now_ms(),
+            attrs.u32(nl::A_FLOW_TS_AGE).unwrap_or(0),
+        ),
         _ if handshake.timestamps => {
-            return Err(attrs.error(nl::A_FLOW_OPTIONS, c"with timestamps, tsval and tsecr are needed", EINVAL))
+            return Err(attrs.error(
+                nl::A_FLOW_OPTIONS,
+                c"with timestamps, tsval and tsecr are needed",
+                EINVAL,
+            ))
         }
         _ => Clock::default(),
     };
@@ -120,10 +127,16 @@ fn claim(attrs: &Attrs<'_>) -> Result<Claim> {
 fn misfit(info: &Info<'_>, why: Misfit) -> Error {
     match why {
         Misfit::Phase => info.error_all(c"the flow is in another phase", EBUSY),
-        Misfit::Generation => {
-            info.error(nl::A_FLOW_GENERATION, c"a newer generation has the flow", errno(ESTALE))
-        }
-        Misfit::Again => info.error(nl::A_FLOW_ANSWER_LENGTH, c"more of the answer has come", EAGAIN),
+        Misfit::Generation => info.error(
+            nl::A_FLOW_GENERATION,
+            c"a newer generation has the flow",
+            errno(ESTALE),
+        ),
+        Misfit::Again => info.error(
+            nl::A_FLOW_ANSWER_LENGTH,
+            c"more of the answer has come",
+            EAGAIN,
+        ),
         Misfit::Position => info.error_all(c"the positions do not fit", EINVAL),
     }
 }
@@ -135,14 +148,25 @@ fn find(info: &Info<'_>, namespace: &Namespace, key: &Key) -> Result<Arc<Entry>>
 }
 
 /// The flow of this name, made from `claim` if there is none.
-fn find_or_claim(info: &Info<'_>, namespace: &Arc<Namespace>, key: &Key, claim: &Claim) -> Result<Arc<Entry>> {
+fn find_or_claim(
+    info: &Info<'_>,
+    namespace: &Arc<Namespace>,
+    key: &Key,
+    claim: &Claim,
+) -> Result<Arc<Entry>> {
     let guard = rcu::read_lock();
     let Some(env) = namespace.env(&key.service(), &guard) else {
-        return Err(info.error(nl::A_FLOW_SERVICE_ADDR, c"this service is not protected", ENOENT));
+        return Err(info.error(
+            nl::A_FLOW_SERVICE_ADDR,
+            c"this service is not protected",
+            ENOENT,
+        ));
     };
     match namespace.find(key, &guard) {
         Some(entry) => Ok(entry.into()),
-        None => namespace.insert(Flow::claimed(*key, claim, &env), &guard).ok_or(ENOMEM),
+        None => namespace
+            .insert(Flow::claimed(*key, claim, &env), &guard)
+            .ok_or(ENOMEM),
     }
 }
 
@@ -191,7 +215,10 @@ impl Dump for GetAll {
     fn start(info: &Info<'_>) -> Result<Cursor> {
         let namespace = tenant(info)?.namespace().clone();
         let walk = crate::net::rhashtable::RhashTable::walk_of(namespace, |n| &n.flows)?;
-        Ok(Cursor { walk, waiting: None })
+        Ok(Cursor {
+            walk,
+            waiting: None,
+        })
     }
 
     fn dump(cursor: &mut Cursor, info: &Info<'_>, out: &mut Dumper<'_>) -> Result {
@@ -237,7 +264,8 @@ fn commit(namespace: &Namespace, release: &Attrs<'_>) -> Result {
         namespace.find(&key, &guard).map(Into::into)
     };
     // A flow that is gone needs no commit; one that used the same ports before has another id.
-    let Some(entry) = entry.filter(|e| release.u64(nl::A_RELEASE_ID).is_none_or(|id| id == e.id)) else {
+    let Some(entry) = entry.filter(|e| release.u64(nl::A_RELEASE_ID).is_none_or(|id| id == e.id))
+    else {
         return Ok(());
     };
     namespace.with(entry.as_arc_borrow(), None, |flow, env, fx| {
@@ -267,7 +295,9 @@ impl Do for Locate {
         let seq = Seq::new(info.need_u32(nl::A_FLOW_PROBE_SEQ)?);
         let entry = find_or_claim(info, namespace, &key, &claim)?;
         namespace
-            .with(entry.as_arc_borrow(), None, |flow, env, fx| flow.locate(&claim, seq, env, fx))
+            .with(entry.as_arc_borrow(), None, |flow, env, fx| {
+                flow.locate(&claim, seq, env, fx)
+            })
             .ok_or(ENOENT)?
             .map_err(|why| misfit(info, why))?;
         reply(info, Self::CMD, &entry)
@@ -385,7 +415,9 @@ impl Do for End {
 
 /// Drops the local socket; its reset does not leave, as the flow is mute.
 fn abort(info: &Info<'_>, key: &Key) {
-    let Some(ends) = path::address(key) else { return };
+    let Some(ends) = path::address(key) else {
+        return;
+    };
     if let Some(socket) = lookup::established(info.net(), ends.client, ends.service, 0) {
         // Closed already: just as well.
         let _ = socket.abort();
@@ -414,7 +446,11 @@ impl Do for SpliceAdd {
         let entry = {
             let guard = rcu::read_lock();
             if namespace.env(&key.service(), &guard).is_none() {
-                return Err(info.error(nl::A_FLOW_SERVICE_ADDR, c"this service is not protected", ENOENT));
+                return Err(info.error(
+                    nl::A_FLOW_SERVICE_ADDR,
+                    c"this service is not protected",
+                    ENOENT,
+                ));
             }
             if namespace.find(&key, &guard).is_some() {
                 return Err(info.error(nl::A_FLOW_CLIENT_ADDR, c"there is such a flow", EEXIST));
@@ -440,7 +476,11 @@ impl Do for SpliceDel {
         let entry = find(info, namespace, &FLOW.read(info)?)?;
         let mut state = entry.state.lock();
         if !state.manual {
-            return Err(info.error(nl::A_FLOW_CLIENT_ADDR, c"this flow was not made by splice-add", EPERM));
+            return Err(info.error(
+                nl::A_FLOW_CLIENT_ADDR,
+                c"this flow was not made by splice-add",
+                EPERM,
+            ));
         }
         namespace.remove(entry.as_arc_borrow(), &mut state);
         Ok(())

@@ -19,7 +19,11 @@ pub(crate) struct Notice {
 impl Notice {
     /// Of a flow as it is now.
     pub(crate) fn new(id: u64, flow: &Flow, now: u64) -> Self {
-        Self { id, key: *flow.key(), snapshot: flow.snapshot(now) }
+        Self {
+            id,
+            key: *flow.key(),
+            snapshot: flow.snapshot(now),
+        }
     }
 
     /// Tells who listens. Softirq or process context.
@@ -30,7 +34,7 @@ impl Notice {
             Phase::Open => nl::EVENT_SPLICED,
             Phase::Orphan | Phase::Locating | Phase::Located => nl::EVENT_LOCATED,
             Phase::Ghost | Phase::Joining => nl::EVENT_RECOVERING,
-            Phase::Closing if self.snapshot.reason.is_some() => nl::EVENT_FAILED,
+            Phase::Closing if self.snapshot.failed => nl::EVENT_FAILED,
             Phase::Closing => nl::EVENT_CLOSED,
         };
         // A listener that does not keep up loses some, and learns so by ENOBUFS.

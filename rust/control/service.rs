@@ -12,8 +12,16 @@ use kernel::prelude::*;
 fn write(out: &mut AttrWriter<'_>, entry: &Entry, flows: u32) -> Result {
     let p = &entry.policy;
     write_name(out, entry)?;
-    let mode = if p.protect { nl::MODE_PROTECT } else { nl::MODE_OBSERVE };
-    let commit = if p.strict { nl::COMMIT_STRICT } else { nl::COMMIT_EAGER };
+    let mode = if p.protect {
+        nl::MODE_PROTECT
+    } else {
+        nl::MODE_OBSERVE
+    };
+    let commit = if p.strict {
+        nl::COMMIT_STRICT
+    } else {
+        nl::COMMIT_EAGER
+    };
     out.put_u32(nl::A_SERVICE_MODE, mode)?;
     out.put_u32(nl::A_SERVICE_COMMIT, commit)?;
     out.put_u32(nl::A_SERVICE_HOLD_MS, p.hold_ms)?;
@@ -42,7 +50,11 @@ fn read_policy(attrs: &Attrs<'_>, mut policy: FlowPolicy) -> Result<FlowPolicy> 
         Some(nl::COMMIT_EAGER) => policy.strict = false,
         Some(nl::COMMIT_STRICT) => policy.strict = true,
         Some(_) => {
-            return Err(attrs.error(nl::A_SERVICE_COMMIT, c"it is either eager or strict", EINVAL))
+            return Err(attrs.error(
+                nl::A_SERVICE_COMMIT,
+                c"it is either eager or strict",
+                EINVAL,
+            ))
         }
     }
     let set = |number, field: &mut u32| {
@@ -54,11 +66,16 @@ fn read_policy(attrs: &Attrs<'_>, mut policy: FlowPolicy) -> Result<FlowPolicy> 
     set(nl::A_SERVICE_VERDICT_MS, &mut policy.verdict_ms);
     set(nl::A_SERVICE_HEAD_LIMIT, &mut policy.head_limit);
     set(nl::A_SERVICE_REQUEST_LIMIT, &mut policy.request_limit);
-    for (number, value) in
-        [(nl::A_SERVICE_HOLD_MS, policy.hold_ms), (nl::A_SERVICE_VERDICT_MS, policy.verdict_ms)]
-    {
+    for (number, value) in [
+        (nl::A_SERVICE_HOLD_MS, policy.hold_ms),
+        (nl::A_SERVICE_VERDICT_MS, policy.verdict_ms),
+    ] {
         if value == 0 {
-            return Err(attrs.error(number, c"no time at all: set the mode or commit instead", EINVAL));
+            return Err(attrs.error(
+                number,
+                c"no time at all: set the mode or commit instead",
+                EINVAL,
+            ));
         }
     }
     Ok(policy)
@@ -75,10 +92,16 @@ impl Do for Get {
     fn handle(info: &Info<'_>) -> Result {
         let tenant = tenant(info)?;
         let service = service_of(info)?;
-        let find = |all: &Services| all.iter().find(|e| e.service == service).copied().ok_or(ENOENT);
-        let entry = tenant.namespace().with_services(find).map_err(|e| {
-            info.error(nl::A_SERVICE_ADDR, c"this service is not protected", e)
-        })?;
+        let find = |all: &Services| {
+            all.iter()
+                .find(|e| e.service == service)
+                .copied()
+                .ok_or(ENOENT)
+        };
+        let entry = tenant
+            .namespace()
+            .with_services(find)
+            .map_err(|e| info.error(nl::A_SERVICE_ADDR, c"this service is not protected", e))?;
         let mut reply = Message::reply(info, Self::CMD)?;
         write(&mut reply, &entry, tenant.namespace().flows_of(&service))?;
         reply.send(info)
@@ -125,7 +148,10 @@ impl Do for Add {
     fn handle(info: &Info<'_>) -> Result {
         let tenant = tenant(info)?;
         let service = service_of(info)?;
-        let mut now = Entry { service, policy: DEFAULT };
+        let mut now = Entry {
+            service,
+            policy: DEFAULT,
+        };
         tenant.change_services(info.net(), |all| {
             let mut entries = all.try_clone()?;
             let full = entries.len() >= MAX;
@@ -178,7 +204,11 @@ impl Do for Del {
                 }
             }
             if was.is_none() {
-                return Err(info.error(nl::A_SERVICE_ADDR, c"this service is not protected", ENOENT));
+                return Err(info.error(
+                    nl::A_SERVICE_ADDR,
+                    c"this service is not protected",
+                    ENOENT,
+                ));
             }
             Ok(Services::new(entries))
         })?;

@@ -59,7 +59,11 @@ impl Handshake {
 
     /// The options of a SYN in the client's name: never better than its own.
     pub fn syn_options(&self) -> SynOptions {
-        SynOptions { mss: self.mss, wscale: self.wscale_client, sack_ok: self.sack }
+        SynOptions {
+            mss: self.mss,
+            wscale: self.wscale_client,
+            sack_ok: self.sack,
+        }
     }
 
     /// Shift of window fields that the client sends.
@@ -109,14 +113,25 @@ impl Clock {
     #[must_use]
     pub fn taken_over(self, n: u32) -> Self {
         // Half of the numbers at most, so that ahead stays ahead.
-        Clock { margin: TS_MARGIN * n.clamp(1, (1 << 30) / TS_MARGIN), ..self }
+        Clock {
+            margin: TS_MARGIN * n.clamp(1, (1 << 30) / TS_MARGIN),
+            ..self
+        }
     }
 
     /// Takes in the timestamps of a packet of the client.
     pub fn hear(&mut self, ts: Option<(u32, u32)>, now: u64) {
         let Some((tsval, tsecr)) = ts else { return };
         if !self.known {
-            *self = Clock { tsval, tsecr, since: now, sent: tsecr, known: true, said: true, ..*self };
+            *self = Clock {
+                tsval,
+                tsecr,
+                since: now,
+                sent: tsecr,
+                known: true,
+                said: true,
+                ..*self
+            };
             return;
         }
         if newer(tsval, self.tsval) {
@@ -146,7 +161,10 @@ impl Clock {
     /// one, but may be older than what was guessed from that.
     pub fn later(&self, now: u64) -> u32 {
         let elapsed = now.saturating_sub(self.since) as u32;
-        let guess = self.tsecr.wrapping_add(elapsed).wrapping_add(self.margin.max(TS_MARGIN));
+        let guess = self
+            .tsecr
+            .wrapping_add(elapsed)
+            .wrapping_add(self.margin.max(TS_MARGIN));
         if newer(self.sent, guess) {
             self.sent
         } else {
@@ -166,7 +184,13 @@ mod tests {
 
     #[test]
     fn an_answer_only_takes_away() {
-        let syn = Options { mss: Some(1400), wscale: Some(7), sack_ok: true, ts: Some((1, 0)), ..Options::default() };
+        let syn = Options {
+            mss: Some(1400),
+            wscale: Some(7),
+            sack_ok: true,
+            ts: Some((1, 0)),
+            ..Options::default()
+        };
         let all = Handshake::offered(&syn).answered(&syn);
         assert_eq!(all.wscale_service, Some(7));
         assert!(all.sack && all.timestamps);
@@ -208,6 +232,9 @@ mod tests {
         let first = Clock::told(7, 100, 0, 0).taken_over(1);
         let second = Clock::told(7, 100, 0, 0).taken_over(2);
         // The first one has spoken for a minute, and nobody recorded an echo.
-        assert!(newer(second.later(60_000), first.later(60_000) + TS_MARGIN / 2));
+        assert!(newer(
+            second.later(60_000),
+            first.later(60_000) + TS_MARGIN / 2
+        ));
     }
 }

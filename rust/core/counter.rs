@@ -108,7 +108,10 @@ mod tests {
         for (i, c) in Counter::ALL.iter().enumerate() {
             assert_eq!(*c as usize, i);
             assert_eq!(Counter::from_raw(i as u16), Some(*c));
-            assert!(c.name().bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'));
+            assert!(c
+                .name()
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'));
             assert!(Counter::ALL[..i].iter().all(|d| d.name() != c.name()));
         }
         assert_eq!(Counter::from_raw(Counter::COUNT as u16), None);

@@ -124,7 +124,7 @@ mod tests {
     fn reference(bytes: &[u8]) -> u16 {
         let mut sum = 0u32;
         for pair in bytes.chunks(2) {
-            sum += u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0));
+            sum += (u32::from(pair[0]) << 8) | u32::from(*pair.get(1).unwrap_or(&0));
             sum = (sum & 0xffff) + (sum >> 16);
         }
         sum as u16
@@ -132,7 +132,10 @@ mod tests {
 
     #[test]
     fn rfc1071_example() {
-        assert_eq!(Sum::of(&[0, 1, 0xf2, 3, 0xf4, 0xf5, 0xf6, 0xf7]).raw(), 0xddf2);
+        assert_eq!(
+            Sum::of(&[0, 1, 0xf2, 3, 0xf4, 0xf5, 0xf6, 0xf7]).raw(),
+            0xddf2
+        );
     }
 
     #[test]

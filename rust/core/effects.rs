@@ -19,7 +19,10 @@ pub struct List<T: Copy, const N: usize> {
 
 impl<T: Copy, const N: usize> Default for List<T, N> {
     fn default() -> Self {
-        List { items: [None; N], len: 0 }
+        List {
+            items: [None; N],
+            len: 0,
+        }
     }
 }
 
@@ -127,7 +130,15 @@ pub struct Log {
 impl Log {
     /// A record without packet.
     pub fn new(kind: Kind, pos: u64, ack: u64) -> Self {
-        Log { kind, flags: 0, pos, ack, window: 0, ts: None, data: LogData::None }
+        Log {
+            kind,
+            flags: 0,
+            pos,
+            ack,
+            window: 0,
+            ts: None,
+            data: LogData::None,
+        }
     }
 }
 

@@ -148,9 +148,22 @@ pub(super) enum Rescue {
     None,
     /// The orphan was reported: what it says until the verdict tells nothing more.
     Reported,
-    Probe { seq: Seq<Client, S2c>, tries: u8 },
-    Ghost { ghost: Ghost, until: u64 },
-    Prefix { ghost: Ghost, len: u32, sent: u32, acked: u32, dups: u8, tries: u8 },
+    Probe {
+        seq: Seq<Client, S2c>,
+        tries: u8,
+    },
+    Ghost {
+        ghost: Ghost,
+        until: u64,
+    },
+    Prefix {
+        ghost: Ghost,
+        len: u32,
+        sent: u32,
+        acked: u32,
+        dups: u8,
+        tries: u8,
+    },
 }
 
 /// One client connection of a service.
@@ -188,6 +201,8 @@ pub struct Flow {
     pub(super) again: Option<(Seq<Client, C2s>, Handshake)>,
     /// Up to where the client may have bytes of a server that died.
     pub(super) dead_edge: Option<Pos<S2c>>,
+    /// Why it cannot be continued any more.
+    pub(super) unprotected: Option<Counter>,
     /// Why it failed.
     pub(super) reason: Option<Counter>,
 }
@@ -239,6 +254,7 @@ impl Flow {
             ack_deadline: u64::MAX,
             again: None,
             dead_edge: None,
+            unprotected: None,
             reason: None,
         }
     }
@@ -288,7 +304,8 @@ impl Flow {
             tsval: self.clock.tsval,
             tsecr: self.clock.tsecr,
             ts_age: now.saturating_sub(self.clock.since) as u32,
-            reason: self.reason,
+            failed: self.reason.is_some(),
+            reason: self.reason.or(self.unprotected),
         }
     }
 
@@ -303,14 +320,14 @@ impl Flow {
             mss: self.handshake.mss,
             wscale_client: self.handshake.wscale_client.unwrap_or(NO_SCALE),
             wscale_service: self.handshake.wscale_service.unwrap_or(NO_SCALE),
-            options: u16::from(self.handshake.sack) | u16::from(self.handshake.timestamps) << 1,
+            options: u16::from(self.handshake.sack) | (u16::from(self.handshake.timestamps) << 1),
             reserved: [0; 6],
         }
     }
 
     /// Shows a packet of the client, whose checksum the caller has verified if it has a
     /// payload.
-    pub fn from_client(&mut self, p: &mut Packet<'_>, env: &Env, fx: &mut Effects) -> Verdict {
+    pub fn hear_client(&mut self, p: &mut Packet<'_>, env: &Env, fx: &mut Effects) -> Verdict {
         if self.muted {
             return Verdict::Drop(Counter::Muted);
         }
@@ -331,7 +348,7 @@ impl Flow {
     }
 
     /// Shows a packet of the local socket.
-    pub fn from_service(&mut self, p: &mut Packet<'_>, env: &Env, fx: &mut Effects) -> Verdict {
+    pub fn hear_service(&mut self, p: &mut Packet<'_>, env: &Env, fx: &mut Effects) -> Verdict {
         if self.muted {
             return Verdict::Drop(Counter::Muted);
         }
@@ -395,7 +412,7 @@ impl Flow {
     pub(super) fn give_up_protection(&mut self, why: Counter, fx: &mut Effects) {
         if self.protected {
             self.protected = false;
-            self.reason = Some(why);
+            self.unprotected = Some(why);
             fx.count(why);
             let mut log = Log::new(Kind::Unprotected, self.s2c.next.raw(), self.c2s.next.raw());
             log.window = why as u32;
@@ -463,5 +480,6 @@ pub struct Snapshot {
     pub tsval: u32,
     pub tsecr: u32,
     pub ts_age: u32,
+    pub failed: bool,
     pub reason: Option<Counter>,
 }

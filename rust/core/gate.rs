@@ -73,7 +73,8 @@ impl AckGate {
     /// acknowledgement with it is better swallowed: three of them would start a fast
     /// retransmit (RFC 5681, section 3.2).
     pub fn stale(&self, word: Word) -> bool {
-        self.told.is_some_and(|t| word.ack <= t.ack && word.edge <= t.edge)
+        self.told
+            .is_some_and(|t| word.ack <= t.ack && word.edge <= t.edge)
     }
 
     /// The newest acknowledgement that the client was told.
@@ -95,7 +96,9 @@ impl AckGate {
     /// Not at once: a copy that the network made, or a fast retransmit, must not give away a
     /// byte that is not safe elsewhere yet. No timeout is that short.
     pub fn retransmission(&mut self, next: Pos<C2s>, now: u64) -> bool {
-        let Some(gate) = self.gate.filter(|_| now >= self.since + SURELY_RTO) else { return false };
+        let Some(gate) = self.gate.filter(|_| now >= self.since + SURELY_RTO) else {
+            return false;
+        };
         if gate.plus(1) < next {
             self.gate = Some(gate.plus(1));
             return true;
@@ -138,7 +141,10 @@ mod tests {
     use super::*;
 
     fn word(ack: u64, edge: u64) -> Word {
-        Word { ack: Pos::new(ack), edge: Pos::new(edge) }
+        Word {
+            ack: Pos::new(ack),
+            edge: Pos::new(edge),
+        }
     }
 
     #[test]
@@ -174,7 +180,10 @@ mod tests {
         let mut g = AckGate::default();
         g.close(Pos::new(100), 0);
         let next = Pos::new(104);
-        assert!(!g.retransmission(next, 100), "a copy of the network's making");
+        assert!(
+            !g.retransmission(next, 100),
+            "a copy of the network's making"
+        );
         for at in 101..104 {
             assert!(g.retransmission(next, 200));
             assert_eq!(g.position(), Some(Pos::new(at)));

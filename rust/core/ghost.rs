@@ -140,6 +140,11 @@ impl Ghost {
         self.wscale
     }
 
+    /// Whether the server has answered the SYN.
+    pub fn is_connected(&self) -> bool {
+        self.stage == Stage::Asking
+    }
+
     /// Whether nothing was asked: the flow is joined as soon as it is connected.
     pub fn is_silent(&self) -> bool {
         self.request == 0
@@ -151,11 +156,20 @@ impl Ghost {
         s.ack = 0;
         s.window = u16::try_from(self.window).unwrap_or(u16::MAX);
         s.syn = Some(voice.handshake.syn_options());
-        fx.emits.push(Emit { segment: s, bytes: Bytes::None });
+        fx.emits.push(Emit {
+            segment: s,
+            bytes: Bytes::None,
+        });
     }
 
     /// Takes a packet of the server, which goes no further.
-    pub fn hear(&mut self, p: &Packet<'_>, voice: &Voice<'_>, now: u64, fx: &mut Effects) -> Progress {
+    pub fn hear(
+        &mut self,
+        p: &Packet<'_>,
+        voice: &Voice<'_>,
+        now: u64,
+        fx: &mut Effects,
+    ) -> Progress {
         let flags = p.flags();
         if flags & tcp::RST != 0 {
             return Progress::Lost;
@@ -167,7 +181,10 @@ impl Ghost {
                     // A socket of old that is still there (RFC 9293, section 3.10.7.3).
                     let seq = Seq::new(p.ack());
                     let segment = self.segment(voice, seq, tcp::RST);
-                    fx.emits.push(Emit { segment, bytes: Bytes::None });
+                    fx.emits.push(Emit {
+                        segment,
+                        bytes: Bytes::None,
+                    });
                     return Progress::Going;
                 }
                 if flags & wanted != wanted {
@@ -186,7 +203,13 @@ impl Ghost {
         }
     }
 
-    fn connected(&mut self, p: &Packet<'_>, voice: &Voice<'_>, now: u64, fx: &mut Effects) -> Progress {
+    fn connected(
+        &mut self,
+        p: &Packet<'_>,
+        voice: &Voice<'_>,
+        now: u64,
+        fx: &mut Effects,
+    ) -> Progress {
         let o = p.options();
         if voice.handshake.timestamps && o.ts.is_none() {
             // The client expects timestamps in every segment (RFC 7323, section 3.2), and a
@@ -249,14 +272,19 @@ impl Ghost {
     fn take(&mut self, p: &Packet<'_>, len: u32, fin: bool, fx: &mut Effects) {
         let seq = Seq::<Local, S2c>::new(p.seq());
         // Bytes of the payload that were taken before; negative behind a gap.
-        let Ok(old) = u32::try_from(self.boundary().since(seq)) else { return };
+        let Ok(old) = u32::try_from(self.boundary().since(seq)) else {
+            return;
+        };
         if old > len {
             return;
         }
         let new = (len - old).min(self.window - self.taken);
         let mut log = Log::new(Kind::Answer, u64::from(self.taken), 0);
         if new > 0 {
-            log.data = LogData::Payload { from: old, len: new };
+            log.data = LogData::Payload {
+                from: old,
+                len: new,
+            };
         }
         let ends = fin && old + new == len && !self.fin;
         if ends {
@@ -290,20 +318,32 @@ impl Ghost {
     }
 
     fn push_request(&mut self, voice: &Voice<'_>, fx: &mut Effects) {
-        let limit = self.acked.saturating_add(self.mss * FLIGHT as u32).min(self.request);
+        let limit = self
+            .acked
+            .saturating_add(self.mss * FLIGHT as u32)
+            .min(self.request);
         while self.sent < limit && fx.emits.room() > 0 {
             let len = (self.request - self.sent).min(self.mss);
             let last = self.sent + len == self.request;
             let flags = if last { tcp::ACK | tcp::PSH } else { tcp::ACK };
             let segment = self.segment(voice, self.isn.plus(1 + self.sent), flags);
-            fx.emits.push(Emit { segment, bytes: Bytes::Request { from: self.sent, len } });
+            fx.emits.push(Emit {
+                segment,
+                bytes: Bytes::Request {
+                    from: self.sent,
+                    len,
+                },
+            });
             self.sent += len;
         }
     }
 
     fn acknowledge(&self, voice: &Voice<'_>, fx: &mut Effects) {
         let seq = self.isn.plus(1 + self.sent);
-        fx.emits.push(Emit { segment: self.segment(voice, seq, tcp::ACK), bytes: Bytes::None });
+        fx.emits.push(Emit {
+            segment: self.segment(voice, seq, tcp::ACK),
+            bytes: Bytes::None,
+        });
     }
 
     /// An acknowledgement of all that was taken, with `window` as the field says: what makes
@@ -311,7 +351,10 @@ impl Ghost {
     pub fn hand_over(&self, voice: &Voice<'_>, window: u16, fx: &mut Effects) {
         let mut segment = self.segment(voice, self.isn.plus(1 + self.request), tcp::ACK);
         segment.window = window;
-        fx.emits.push(Emit { segment, bytes: Bytes::None });
+        fx.emits.push(Emit {
+            segment,
+            bytes: Bytes::None,
+        });
     }
 
     /// A reset that the server accepts.
@@ -320,7 +363,10 @@ impl Ghost {
             Stage::Syn => self.isn.plus(1),
             Stage::Asking => self.isn.plus(1 + self.acked),
         };
-        fx.emits.push(Emit { segment: self.segment(voice, seq, tcp::RST | tcp::ACK), bytes: Bytes::None });
+        fx.emits.push(Emit {
+            segment: self.segment(voice, seq, tcp::RST | tcp::ACK),
+            bytes: Bytes::None,
+        });
     }
 
     fn segment(&self, voice: &Voice<'_>, seq: Seq<Local, C2s>, flags: u8) -> Segment {
@@ -333,7 +379,10 @@ impl Ghost {
             flags,
             window: u16::try_from(room).unwrap_or(u16::MAX),
             // Never beyond the client's own clock: its next packet must not look old.
-            ts: voice.handshake.timestamps.then_some((voice.clock.tsval, self.tsval)),
+            ts: voice
+                .handshake
+                .timestamps
+                .then_some((voice.clock.tsval, self.tsval)),
             syn: None,
         }
     }

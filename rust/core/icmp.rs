@@ -43,7 +43,11 @@ impl<'a> Quote<'a> {
     /// it is one itself, or quotes one that does not begin with a TCP header.
     pub fn parse(buf: &'a mut [u8]) -> Result<Self, WireError> {
         let first = get::<1>(buf, 0).ok_or(WireError::Short)?[0];
-        let proto = if first >> 4 == 4 { PROTO_ICMP } else { PROTO_ICMPV6 };
+        let proto = if first >> 4 == 4 {
+            PROTO_ICMP
+        } else {
+            PROTO_ICMPV6
+        };
         let short = |e| match e {
             WireError::Need(_) => WireError::Short,
             e => e,
@@ -68,7 +72,14 @@ impl<'a> Quote<'a> {
         let tcp = inner + quoted.tcp_offset;
         // Ports and sequence number: what RFC 792 promises.
         get::<8>(buf, tcp).ok_or(WireError::Short)?;
-        Ok(Quote { outer_family: outer.family, family: quoted.family, icmp, inner, tcp, buf })
+        Ok(Quote {
+            outer_family: outer.family,
+            family: quoted.family,
+            icmp,
+            inner,
+            tcp,
+            buf,
+        })
     }
 
     /// The name of the flow, if the quoted packet went in direction `dir`: an error that
@@ -110,8 +121,15 @@ impl<'a> Quote<'a> {
         let new = addr.get(..addr_len(self.outer_family)).unwrap_or(&addr);
         let change = replace(self.buf, at, new);
         // ICMP of IPv4 has no pseudo header (RFC 792), that of IPv6 has (RFC 4443).
-        let check_at = if self.outer_family == 4 { 10 } else { self.icmp + 2 };
-        let check = update(get(self.buf, check_at).map_or(0, u16::from_be_bytes), change);
+        let check_at = if self.outer_family == 4 {
+            10
+        } else {
+            self.icmp + 2
+        };
+        let check = update(
+            get(self.buf, check_at).map_or(0, u16::from_be_bytes),
+            change,
+        );
         put(self.buf, check_at, &check.to_be_bytes());
     }
 
@@ -119,7 +137,10 @@ impl<'a> Quote<'a> {
     fn patch(&mut self, at: usize, new: &[u8]) -> Sum {
         let change = replace(self.buf, at, new);
         let check_at = self.icmp + 2;
-        let check = update(get(self.buf, check_at).map_or(0, u16::from_be_bytes), change);
+        let check = update(
+            get(self.buf, check_at).map_or(0, u16::from_be_bytes),
+            change,
+        );
         put(self.buf, check_at, &check.to_be_bytes());
         change
     }

@@ -128,7 +128,10 @@ impl Options {
         let data = item.at + 2;
         match (item.kind, item.len) {
             (kind::MSS, 4) if syn => {
-                self.mss = get(bytes, data).map(u16::from_be_bytes).filter(|m| *m != 0).or(self.mss);
+                self.mss = get(bytes, data)
+                    .map(u16::from_be_bytes)
+                    .filter(|m| *m != 0)
+                    .or(self.mss);
             }
             (kind::WSCALE, 3) if syn => {
                 self.wscale = get::<1>(bytes, data).map(|w| w[0].min(MAX_WSCALE));
@@ -148,7 +151,10 @@ impl Options {
                     *block = word(bytes, at).zip(word(bytes, at + 4)).unwrap_or_default();
                 }
             }
-            (kind::MSS | kind::WSCALE | kind::SACK_PERMITTED | kind::TIMESTAMPS | kind::SACK, _) => {}
+            (
+                kind::MSS | kind::WSCALE | kind::SACK_PERMITTED | kind::TIMESTAMPS | kind::SACK,
+                _,
+            ) => {}
             (kind::ACCECN0 | kind::ACCECN1, _) => {}
             (kind::MD5, _) => self.md5 = true,
             (kind::AO, _) => self.ao = true,

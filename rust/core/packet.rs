@@ -43,8 +43,16 @@ impl<'a> Packet<'a> {
     /// Those of [`measure`]; [`WireError::Need`] if `buf` does not hold all of both headers.
     pub fn parse(buf: &'a mut [u8], total_len: u32, csum: Csum) -> Result<Self, WireError> {
         let m = measure(buf, total_len)?;
-        let buf = buf.get_mut(..m.header_len).ok_or(WireError::Need(m.header_len))?;
-        let mut p = Packet { buf, m, csum, options: Options::default(), complete: Sum::ZERO };
+        let buf = buf
+            .get_mut(..m.header_len)
+            .ok_or(WireError::Need(m.header_len))?;
+        let mut p = Packet {
+            buf,
+            m,
+            csum,
+            options: Options::default(),
+            complete: Sum::ZERO,
+        };
         p.options = Options::parse(p.option_bytes(), p.syn());
         Ok(p)
     }
@@ -187,7 +195,11 @@ impl<'a> Packet<'a> {
 
     /// Sets SACK block `i` (host byte order). Returns whether there is one.
     pub fn set_sack(&mut self, i: usize, left: u32, right: u32) -> bool {
-        let Some(at) = self.options.sack_at().filter(|_| i < self.options.sack().len()) else {
+        let Some(at) = self
+            .options
+            .sack_at()
+            .filter(|_| i < self.options.sack().len())
+        else {
             return false;
         };
         self.patch(TCP_HEADER + at + 2 + i * 8, &left.to_be_bytes());
@@ -239,7 +251,10 @@ impl<'a> Packet<'a> {
 
     /// Sets destination address and port. The family stays.
     pub fn set_destination(&mut self, end: Endpoint) {
-        self.patch_addr(addr_offset(self.m.family) + addr_len(self.m.family), end.addr);
+        self.patch_addr(
+            addr_offset(self.m.family) + addr_len(self.m.family),
+            end.addr,
+        );
         self.patch(2, &end.port);
     }
 
@@ -249,12 +264,17 @@ impl<'a> Packet<'a> {
     }
 
     fn option_bytes(&self) -> &[u8] {
-        self.buf.get(self.m.tcp_offset + TCP_HEADER..).unwrap_or(&[])
+        self.buf
+            .get(self.m.tcp_offset + TCP_HEADER..)
+            .unwrap_or(&[])
     }
 
     /// Offset in the options and length of the first option of `kind`.
     fn find_option(&self, kind: u8) -> Option<(usize, usize)> {
-        walk(self.option_bytes()).flatten().find(|i| i.kind == kind).map(|i| (i.at, i.len))
+        walk(self.option_bytes())
+            .flatten()
+            .find(|i| i.kind == kind)
+            .map(|i| (i.at, i.len))
     }
 
     fn reread(&mut self) {
@@ -280,7 +300,10 @@ impl<'a> Packet<'a> {
         };
         put(self.buf, self.m.tcp_offset + CHECK, &check.to_be_bytes());
         if self.m.family == 4 {
-            let check = update(get(self.buf, IPV4_CHECK).map_or(0, u16::from_be_bytes), change);
+            let check = update(
+                get(self.buf, IPV4_CHECK).map_or(0, u16::from_be_bytes),
+                change,
+            );
             put(self.buf, IPV4_CHECK, &check.to_be_bytes());
             if self.csum == Csum::Full {
                 self.complete = self.complete.add(change.negated());

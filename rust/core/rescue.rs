@@ -111,7 +111,13 @@ impl Flow {
     }
 
     /// Asks the client where it stands: `seq` is strictly below what it expects.
-    pub fn locate(&mut self, claim: &Claim, seq: Seq<Client, S2c>, env: &Env, fx: &mut Effects) -> Result<(), Misfit> {
+    pub fn locate(
+        &mut self,
+        claim: &Claim,
+        seq: Seq<Client, S2c>,
+        env: &Env,
+        fx: &mut Effects,
+    ) -> Result<(), Misfit> {
         self.may_be_claimed(claim.generation)?;
         self.claim(claim);
         self.rescue = Rescue::Probe { seq, tries: 0 };
@@ -124,15 +130,20 @@ impl Flow {
     /// acknowledgement. Timestamps must be new (PAWS comes first), and a sequence number below
     /// the window passes firewalls that would drop one above it.
     fn probe(&mut self, env: &Env, fx: &mut Effects) {
-        let Rescue::Probe { seq, ref mut tries } = self.rescue else { return };
+        let Rescue::Probe { seq, ref mut tries } = self.rescue else {
+            return;
+        };
         *tries += 1;
         self.deadline = env.now + PROBE_EVERY;
-        let segment = self.to_lost_client(seq, tcp::ACK, env);
-        fx.emits.push(Emit { segment, bytes: Bytes::None });
+        let segment = self.lost_client_segment(seq, tcp::ACK, env);
+        fx.emits.push(Emit {
+            segment,
+            bytes: Bytes::None,
+        });
         fx.count(Counter::ProbeSent);
     }
 
-    fn to_lost_client(&mut self, seq: Seq<Client, S2c>, flags: u8, env: &Env) -> Segment {
+    fn lost_client_segment(&mut self, seq: Seq<Client, S2c>, flags: u8, env: &Env) -> Segment {
         let tsval = self.clock.later(env.now);
         self.clock.say(tsval);
         Segment {
@@ -142,7 +153,10 @@ impl Flow {
             ack: self.c2s.acked.seq().raw(),
             flags,
             window: u16::MAX >> 1,
-            ts: self.handshake.timestamps.then_some((tsval, self.clock.tsval)),
+            ts: self
+                .handshake
+                .timestamps
+                .then_some((tsval, self.clock.tsval)),
             syn: None,
         }
     }
@@ -208,7 +222,9 @@ impl Flow {
         let near = !seq.before(self.c2s.next.seq().minus(AROUND))
             && !seq.after(self.c2s.next.seq().plus(AROUND));
         let beyond_probe = match self.rescue {
-            Rescue::Probe { seq: probe, .. } => (1..AHEAD).contains(&Seq::new(p.ack()).since(probe)),
+            Rescue::Probe { seq: probe, .. } => {
+                (1..AHEAD).contains(&Seq::new(p.ack()).since(probe))
+            }
             _ => true,
         };
         near && beyond_probe
@@ -220,12 +236,13 @@ impl Flow {
         if p.payload_len() > 0 {
             log.flags |= log_flags::PAYLOAD;
         }
-        let ack = Seq::<Client, S2c>::new(p.ack());
-        if p.options().sack().iter().any(|(_, right)| Seq::new(*right).after(ack)) {
-            log.flags |= log_flags::SACKED;
-        }
         if p.flags() & tcp::FIN != 0 {
             log.flags |= log_flags::FIN;
+        }
+        let beyond =
+            |(_, right): &(u32, u32)| Seq::<Client, S2c>::new(*right).after(Seq::new(p.ack()));
+        if p.options().sack().iter().any(beyond) {
+            log.flags |= log_flags::SACKED;
         }
         log.window = u32::from(p.window()) << self.handshake.client_shift();
         log.ts = p.options().ts;
@@ -240,7 +257,11 @@ impl Flow {
     }
 
     fn voice(&self) -> Voice<'_> {
-        Voice { key: &self.key, handshake: &self.handshake, clock: &self.clock }
+        Voice {
+            key: &self.key,
+            handshake: &self.handshake,
+            clock: &self.clock,
+        }
     }
 
     /// Opens a connection to the server in the client's name and sends it `request` bytes.
@@ -269,7 +290,10 @@ impl Flow {
         let window = window.max(1 << self.handshake.client_shift());
         let ghost = Ghost::new(next, request, window, env.now);
         ghost.open(&self.voice(), fx);
-        self.rescue = Rescue::Ghost { ghost, until: env.now + GHOST_TIME };
+        self.rescue = Rescue::Ghost {
+            ghost,
+            until: env.now + GHOST_TIME,
+        };
         self.enter(Phase::Ghost, fx);
         self.arm_ghost();
         fx.count(Counter::GhostOpened);
@@ -326,8 +350,10 @@ impl Flow {
         env: &Env,
         fx: &mut Effects,
     ) -> Result<(), Misfit> {
-        let Rescue::Ghost { ghost, .. } = self.rescue else { return Err(Misfit::Phase) };
-        if u64::from(ghost.taken()) != answer {
+        let Rescue::Ghost { ghost, .. } = self.rescue else {
+            return Err(Misfit::Phase);
+        };
+        if !ghost.is_connected() || u64::from(ghost.taken()) != answer {
             return Err(Misfit::Again);
         }
         let at = self.s2c.acked;
@@ -344,12 +370,21 @@ impl Flow {
         self.splice = Splice::new(
             Delta::ZERO,
             delta,
-            ServiceClock { delta: delta_ts, first: clock.map(|(first, _)| first) },
+            ServiceClock {
+                delta: delta_ts,
+                first: clock.map(|(first, _)| first),
+            },
         )
         .with_ack_floor(ghost.boundary())
         .with_windows(
-            Rescale { from: scale, to: scale },
-            Rescale { from: ghost.server_shift(), to: self.handshake.service_shift() },
+            Rescale {
+                from: scale,
+                to: scale,
+            },
+            Rescale {
+                from: ghost.server_shift(),
+                to: self.handshake.service_shift(),
+            },
         );
         self.clock.sent = tsval;
         self.joined = true;
@@ -364,7 +399,14 @@ impl Flow {
             self.adopt_object(Pos::new(start), end, env);
         }
         ghost.hand_over(&self.voice(), self.window_beyond(prefix), fx);
-        self.rescue = Rescue::Prefix { ghost, len: prefix, sent: 0, acked: 0, dups: 0, tries: 0 };
+        self.rescue = Rescue::Prefix {
+            ghost,
+            len: prefix,
+            sent: 0,
+            acked: 0,
+            dups: 0,
+            tries: 0,
+        };
         self.enter(Phase::Joining, fx);
         self.deadline = env.now + PREFIX_RTO;
         fx.count(Counter::Joined);
@@ -378,7 +420,11 @@ impl Flow {
 
     /// The response that is being continued is the current object, and safe already.
     fn adopt_object(&mut self, start: Pos<S2c>, end: Option<Pos<S2c>>, env: &Env) {
-        self.object = Some(Object { request: self.c2s.next, start, end });
+        self.object = Some(Object {
+            request: self.c2s.next,
+            start,
+            end,
+        });
         let Some(end) = end else { return };
         self.s2c.logged = end;
         self.s2c.log_end = end.plus(u64::from(env.policy.head_limit));
@@ -388,7 +434,9 @@ impl Flow {
             }
             if end > self.s2c.next {
                 // The last byte of the request, if the client still has it.
-                self.c2s.gate.close(Pos::new(self.c2s.next.raw().wrapping_sub(1)), env.now);
+                self.c2s
+                    .gate
+                    .close(Pos::new(self.c2s.next.raw().wrapping_sub(1)), env.now);
             }
         }
     }
@@ -401,27 +449,63 @@ impl Flow {
     }
 
     fn push_prefix(&mut self, env: &Env, fx: &mut Effects) {
-        let Rescue::Prefix { ghost, len, mut sent, acked, dups, tries } = self.rescue else { return };
+        let Rescue::Prefix {
+            ghost,
+            len,
+            mut sent,
+            acked,
+            dups,
+            tries,
+        } = self.rescue
+        else {
+            return;
+        };
         let overhead = if self.handshake.timestamps { 12 } else { 0 };
-        let mss = u32::from(self.handshake.mss).saturating_sub(overhead).clamp(64, PREFIX_MSS);
+        let mss = u32::from(self.handshake.mss)
+            .saturating_sub(overhead)
+            .clamp(64, PREFIX_MSS);
         let window = u32::from(self.s2c.window) << self.handshake.client_shift();
         let limit = len.min(acked.saturating_add(window.min(mss * PREFIX_FLIGHT)));
         let from = self.prefix_begin(len).raw();
         while sent < limit && fx.emits.room() > 0 {
             let n = (limit - sent).min(mss);
             let seq = Pos::<S2c>::new(from.wrapping_add(u64::from(sent))).seq();
-            let flags = if sent + n == len { tcp::ACK | tcp::PSH } else { tcp::ACK };
+            let flags = if sent + n == len {
+                tcp::ACK | tcp::PSH
+            } else {
+                tcp::ACK
+            };
             let segment = self.towards_client(seq, flags);
-            fx.emits.push(Emit { segment, bytes: Bytes::Prefix { from: sent, len: n } });
+            fx.emits.push(Emit {
+                segment,
+                bytes: Bytes::Prefix { from: sent, len: n },
+            });
             sent += n;
         }
-        self.rescue = Rescue::Prefix { ghost, len, sent, acked, dups, tries };
+        self.rescue = Rescue::Prefix {
+            ghost,
+            len,
+            sent,
+            acked,
+            dups,
+            tries,
+        };
         self.deadline = env.now + (PREFIX_RTO << tries);
     }
 
     /// A plausible packet of a client that is being joined: what it says of the prefix.
     pub(super) fn prefix_acked(&mut self, p: &Packet<'_>, env: &Env, fx: &mut Effects) {
-        let Rescue::Prefix { ghost, len, sent, acked, dups, .. } = self.rescue else { return };
+        let Rescue::Prefix {
+            ghost,
+            len,
+            sent,
+            acked,
+            dups,
+            ..
+        } = self.rescue
+        else {
+            return;
+        };
         if !p.has_ack() || p.rst() {
             return;
         }
@@ -437,13 +521,27 @@ impl Flow {
         self.s2c.window = p.window();
         if now_acked > acked || opened {
             let sent = sent.max(now_acked);
-            self.rescue = Rescue::Prefix { ghost, len, sent, acked: now_acked, dups: 0, tries: 0 };
+            self.rescue = Rescue::Prefix {
+                ghost,
+                len,
+                sent,
+                acked: now_acked,
+                dups: 0,
+                tries: 0,
+            };
             self.push_prefix(env, fx);
         } else if now_acked == acked && p.payload_len() == 0 && sent > acked {
             let dups = dups.saturating_add(1);
             let again = dups == 3;
             let sent = if again { acked } else { sent };
-            self.rescue = Rescue::Prefix { ghost, len, sent, acked, dups, tries: 0 };
+            self.rescue = Rescue::Prefix {
+                ghost,
+                len,
+                sent,
+                acked,
+                dups,
+                tries: 0,
+            };
             if again {
                 fx.count(Counter::PrefixAgain);
                 self.push_prefix(env, fx);
@@ -453,8 +551,13 @@ impl Flow {
 
     /// Where the prefix begins: fixed at the join, while `s2c.next` grows with the server.
     fn prefix_begin(&self, len: u32) -> Pos<S2c> {
-        let Rescue::Prefix { ghost, .. } = self.rescue else { return self.s2c.next };
-        let boundary = self.s2c.next.nearest(self.splice.seq_to_client(ghost.boundary()));
+        let Rescue::Prefix { ghost, .. } = self.rescue else {
+            return self.s2c.next;
+        };
+        let boundary = self
+            .s2c
+            .next
+            .nearest(self.splice.seq_to_client(ghost.boundary()));
         Pos::new(boundary.raw().wrapping_sub(u64::from(len)))
     }
 
@@ -464,7 +567,8 @@ impl Flow {
         self.deadline = u64::MAX;
         self.enter(Phase::Open, fx);
         fx.count(Counter::Spliced);
-        fx.logs.push(self.log_desc(Kind::Spliced, boundary.raw(), self.c2s.next.raw()));
+        fx.logs
+            .push(self.log_desc(Kind::Spliced, boundary.raw(), self.c2s.next.raw()));
     }
 
     /// The deadline of a flow without server has passed.
@@ -490,7 +594,9 @@ impl Flow {
     }
 
     fn ghost_tick(&mut self, env: &Env, fx: &mut Effects) {
-        let Rescue::Ghost { mut ghost, until } = self.rescue else { return };
+        let Rescue::Ghost { mut ghost, until } = self.rescue else {
+            return;
+        };
         if env.now >= until {
             self.drop_ghost(fx);
             self.ghost_lost(env, fx);
@@ -507,19 +613,38 @@ impl Flow {
     }
 
     fn prefix_tick(&mut self, env: &Env, fx: &mut Effects) {
-        let Rescue::Prefix { ghost, len, acked, tries, .. } = self.rescue else { return };
+        let Rescue::Prefix {
+            ghost,
+            len,
+            acked,
+            tries,
+            ..
+        } = self.rescue
+        else {
+            return;
+        };
         if tries >= PREFIX_TRIES {
             self.reset_client(Counter::PrefixLost, env, fx);
             return;
         }
-        self.rescue = Rescue::Prefix { ghost, len, sent: acked, acked, dups: 0, tries: tries + 1 };
+        self.rescue = Rescue::Prefix {
+            ghost,
+            len,
+            sent: acked,
+            acked,
+            dups: 0,
+            tries: tries + 1,
+        };
         fx.count(Counter::PrefixAgain);
         self.push_prefix(env, fx);
         if self.s2c.window == 0 {
             // A reader that pauses: ask it, and its answer takes the count back.
             let seq = Pos::<S2c>::new(self.prefix_begin(len).raw().wrapping_add(u64::from(acked)));
             let segment = self.towards_client(seq.seq().minus(1), tcp::ACK);
-            fx.emits.push(Emit { segment, bytes: Bytes::None });
+            fx.emits.push(Emit {
+                segment,
+                bytes: Bytes::None,
+            });
         }
     }
 
@@ -535,9 +660,12 @@ impl Flow {
     pub fn reset_client(&mut self, why: Counter, env: &Env, fx: &mut Effects) {
         self.failed(why, fx);
         // A reset counts only at exactly the next byte expected (RFC 5961, section 3.2).
-        let mut segment = self.to_lost_client(self.s2c.acked.seq(), tcp::RST | tcp::ACK, env);
+        let mut segment = self.lost_client_segment(self.s2c.acked.seq(), tcp::RST | tcp::ACK, env);
         segment.window = 0;
-        fx.emits.push(Emit { segment, bytes: Bytes::None });
+        fx.emits.push(Emit {
+            segment,
+            bytes: Bytes::None,
+        });
         match self.rescue {
             Rescue::Ghost { .. } | Rescue::Prefix { .. } => self.drop_ghost(fx),
             _ => self.reset_local(fx),
@@ -563,7 +691,10 @@ impl Flow {
             ts: None,
             syn: None,
         };
-        fx.emits.push(Emit { segment, bytes: Bytes::None });
+        fx.emits.push(Emit {
+            segment,
+            bytes: Bytes::None,
+        });
     }
 
     /// Leaves the flow to the local stack, if it never was translated.

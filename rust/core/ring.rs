@@ -70,8 +70,19 @@ impl Kind {
     pub fn from_raw(raw: u16) -> Option<Self> {
         use Kind::*;
         [
-            Pad, Opened, C2s, S2c, Object, Orphan, Located, Answer, Spliced, Failed, Closed,
-            Progress, Unprotected,
+            Pad,
+            Opened,
+            C2s,
+            S2c,
+            Object,
+            Orphan,
+            Located,
+            Answer,
+            Spliced,
+            Failed,
+            Closed,
+            Progress,
+            Unprotected,
         ]
         .into_iter()
         .find(|k| *k as u16 == raw)
@@ -92,8 +103,7 @@ pub mod flags {
     pub const HELD: u16 = 16;
     /// The packet carried payload (orphans, whose payload is not logged).
     pub const PAYLOAD: u16 = 32;
-    /// The packet carried SACK blocks beyond its acknowledgement (orphans): the client has
-    /// bytes behind a gap.
+    /// The client holds bytes beyond the one that it expects (it sent such a SACK block).
     pub const SACKED: u16 = 64;
 }
 
@@ -168,7 +178,7 @@ fn take<const N: usize>(bytes: &[u8], at: &mut usize) -> [u8; N] {
 
 impl Record {
     /// The record as it lies in the ring.
-    pub fn to_bytes(&self) -> [u8; HEADER] {
+    pub fn to_bytes(self) -> [u8; HEADER] {
         let mut out = [0; HEADER];
         let at = &mut 0;
         put(&mut out, at, self.len.to_ne_bytes());
@@ -208,7 +218,7 @@ impl Desc {
     pub const SIZE: usize = size_of::<Desc>();
 
     /// The description as data of a record.
-    pub fn to_bytes(&self) -> [u8; Desc::SIZE] {
+    pub fn to_bytes(self) -> [u8; Desc::SIZE] {
         let mut out = [0; Desc::SIZE];
         let at = &mut 0;
         put(&mut out, at, self.key);
@@ -266,7 +276,11 @@ pub struct Producer {
 impl Producer {
     /// An empty ring with a data area of `size` bytes, a power of two of at least 4096.
     pub const fn new(size: u64) -> Self {
-        Producer { head: 0, size, lost: 0 }
+        Producer {
+            head: 0,
+            size,
+            lost: 0,
+        }
     }
 
     /// The producer count to publish.
@@ -294,8 +308,13 @@ impl Producer {
     }
 
     fn place(&self, consumer: u64, data_len: usize) -> Option<Slot> {
-        let used = self.head.checked_sub(consumer).filter(|u| *u <= self.size)?;
-        let want = (HEADER as u64).checked_add(data_len as u64)?.checked_next_multiple_of(ALIGN)?;
+        let used = self
+            .head
+            .checked_sub(consumer)
+            .filter(|u| *u <= self.size)?;
+        let want = (HEADER as u64)
+            .checked_add(data_len as u64)?
+            .checked_next_multiple_of(ALIGN)?;
         // Half the area at most, so that a record always fits once the reader has caught up.
         if want > self.size / 2 {
             return None;
@@ -308,7 +327,11 @@ impl Producer {
             (offset, None)
         };
         let need = want + pad.map_or(0, |(_, len)| u64::from(len));
-        (used + need <= self.size).then_some(Slot { offset: offset as usize, len: want as u32, pad })
+        (used + need <= self.size).then_some(Slot {
+            offset: offset as usize,
+            len: want as u32,
+            pad,
+        })
     }
 }
 
@@ -350,13 +373,30 @@ mod tests {
     #[test]
     fn what_is_written_is_read_back() {
         let r = Record {
-            len: 1, kind: 2, flags: 3, flow: 4, pos: 5 << 40, ack: 6, time: 7, lost: 8,
-            data_len: 9, window: 10, tsval: 11, tsecr: 12,
+            len: 1,
+            kind: 2,
+            flags: 3,
+            flow: 4,
+            pos: 5 << 40,
+            ack: 6,
+            time: 7,
+            lost: 8,
+            data_len: 9,
+            window: 10,
+            tsval: 11,
+            tsecr: 12,
         };
         assert_eq!(Record::from_bytes(&r.to_bytes()), r);
         let d = Desc {
-            key: [7; 40], isn_c2s: 1, isn_s2c: 2, generation: 3, mss: 4, wscale_client: 5,
-            wscale_service: 6, options: 7, reserved: [0; 6],
+            key: [7; 40],
+            isn_c2s: 1,
+            isn_s2c: 2,
+            generation: 3,
+            mss: 4,
+            wscale_client: 5,
+            wscale_service: 6,
+            options: 7,
+            reserved: [0; 6],
         };
         assert_eq!(Desc::from_bytes(&d.to_bytes()), d);
     }

@@ -79,7 +79,9 @@ impl Segment {
         let options = self.options(&mut options);
         let tcp_len = TCP_HEADER + options.len();
         let payload_len = u16::try_from(payload.len()).map_err(|_| WireError::Malformed)?;
-        let segment_len = (tcp_len as u16).checked_add(payload_len).ok_or(WireError::Malformed)?;
+        let segment_len = (tcp_len as u16)
+            .checked_add(payload_len)
+            .ok_or(WireError::Malformed)?;
         let out = out.get_mut(..ip_len + tcp_len).ok_or(WireError::Short)?;
 
         let (source, destination) = self.key.ends(self.dir);
@@ -87,7 +89,12 @@ impl Segment {
         let saddr = source.addr.get(..n).unwrap_or(&[]);
         let daddr = destination.addr.get(..n).unwrap_or(&[]);
         if self.key.family == 4 {
-            ipv4(out, segment_len.checked_add(20).ok_or(WireError::Malformed)?, saddr, daddr);
+            ipv4(
+                out,
+                segment_len.checked_add(20).ok_or(WireError::Malformed)?,
+                saddr,
+                daddr,
+            );
         } else {
             ipv6(out, segment_len, saddr, daddr);
         }
@@ -123,7 +130,11 @@ impl Segment {
         let sack_ok = self.syn.is_some_and(|s| s.sack_ok);
         if let Some((tsval, tsecr)) = self.ts {
             // SACK permitted takes the place of the padding.
-            w.add(if sack_ok { &[kind::SACK_PERMITTED, 2] } else { &[kind::NOP, kind::NOP] });
+            w.add(if sack_ok {
+                &[kind::SACK_PERMITTED, 2]
+            } else {
+                &[kind::NOP, kind::NOP]
+            });
             w.add(&[kind::TIMESTAMPS, 10]);
             w.add(&tsval.to_be_bytes());
             w.add(&tsecr.to_be_bytes());
@@ -142,7 +153,10 @@ impl Segment {
 fn ipv4(out: &mut [u8], len: u16, source: &[u8], destination: &[u8]) {
     const DONT_FRAGMENT: u8 = 0x40;
     let mut head = [0u8; 20];
-    let mut w = Writer { out: &mut head, len: 0 };
+    let mut w = Writer {
+        out: &mut head,
+        len: 0,
+    };
     w.add(&[0x45, 0]);
     w.add(&len.to_be_bytes());
     w.add(&[0, 0, DONT_FRAGMENT, 0, TTL, PROTO_TCP, 0, 0]);

@@ -11,10 +11,10 @@ use super::counter::Counter;
 use super::effects::{Bytes, Effects, Emit, Log, LogData, Verdict};
 use super::flow::{Env, Flow, Object, Phase, OPENING_TIME, PASSING_TIME};
 use super::gate::Word;
+use super::options::kind;
 use super::ring::{flags as log_flags, Kind};
 use super::seq::{C2s, Client, Delta, Local, Pos, S2c, Seq};
 use super::splice::{Clock as ServiceClock, Splice};
-use super::options::kind;
 use super::wire::{flags as tcp, Dir, Key, Packet, Segment};
 
 /// A progress record is written each time the client has acknowledged so many bytes more:
@@ -32,7 +32,14 @@ impl Flow {
     /// A flow to come that is to be translated from its SYN on.
     pub fn spliced(key: Key, c2s: Delta<C2s>, s2c: Delta<S2c>, ts: u32) -> Self {
         let mut flow = Flow::blank(key, Phase::Opening);
-        flow.splice = Splice::new(c2s, s2c, ServiceClock { delta: ts, first: None });
+        flow.splice = Splice::new(
+            c2s,
+            s2c,
+            ServiceClock {
+                delta: ts,
+                first: None,
+            },
+        );
         flow.protected = false;
         flow
     }
@@ -60,7 +67,12 @@ impl Flow {
         self.deadline = env.now + OPENING_TIME;
     }
 
-    pub(super) fn served_c2s(&mut self, p: &mut Packet<'_>, env: &Env, fx: &mut Effects) -> Verdict {
+    pub(super) fn served_c2s(
+        &mut self,
+        p: &mut Packet<'_>,
+        env: &Env,
+        fx: &mut Effects,
+    ) -> Verdict {
         let flags = p.flags();
         if flags & tcp::SYN != 0 {
             return self.syn(p, env, fx);
@@ -91,7 +103,10 @@ impl Flow {
 
     fn syn(&mut self, p: &mut Packet<'_>, env: &Env, fx: &mut Effects) -> Verdict {
         let fresh = Seq::new(p.seq()) != self.isn_c2s;
-        if fresh && self.splice.is_identity() && matches!(self.phase, Phase::Closing | Phase::Opening) {
+        if fresh
+            && self.splice.is_identity()
+            && matches!(self.phase, Phase::Closing | Phase::Opening)
+        {
             // The client uses its port again.
             *self = Flow::opening(self.key, p, env);
         } else if self.phase == Phase::Opening && !self.splice.is_identity() {
@@ -109,7 +124,8 @@ impl Flow {
             if p.options().mptcp && p.blank_option(kind::MPTCP) {
                 fx.count(Counter::MptcpBlanked);
             }
-            if p.options().fastopen && (p.blank_option(kind::FASTOPEN) | p.blank_option(kind::EXP2)) {
+            if p.options().fastopen && (p.blank_option(kind::FASTOPEN) | p.blank_option(kind::EXP2))
+            {
                 fx.count(Counter::FastopenBlanked);
             }
         }
@@ -178,7 +194,9 @@ impl Flow {
             fx.count(Counter::AckCapped);
         }
         for i in (0..p.options().sack().len()).rev() {
-            let Some((left, right)) = p.options().sack().get(i).copied() else { continue };
+            let Some((left, right)) = p.options().sack().get(i).copied() else {
+                continue;
+            };
             if sent.nearest(Seq::new(right)) <= sent {
                 continue;
             }
@@ -205,13 +223,21 @@ impl Flow {
         if ack.since(self.s2c.reported) >= PROGRESS {
             self.s2c.reported = ack;
             if self.protected {
-                fx.logs.push(Log::new(Kind::Progress, ack.raw(), self.c2s.next.raw()));
+                fx.logs
+                    .push(Log::new(Kind::Progress, ack.raw(), self.c2s.next.raw()));
             }
         }
         self.maybe_finished(env, fx);
     }
 
-    fn hear_bytes(&mut self, p: &Packet<'_>, pos: Pos<C2s>, end: Pos<C2s>, env: &Env, fx: &mut Effects) {
+    fn hear_bytes(
+        &mut self,
+        p: &Packet<'_>,
+        pos: Pos<C2s>,
+        end: Pos<C2s>,
+        env: &Env,
+        fx: &mut Effects,
+    ) {
         let fin = p.flags() & tcp::FIN != 0;
         if end > pos {
             if end > self.c2s.next {
@@ -247,12 +273,20 @@ impl Flow {
     }
 
     fn begin_object(&mut self, env: &Env, fx: &mut Effects) {
-        let object = Object { request: self.c2s.next, start: self.s2c.next, end: None };
+        let object = Object {
+            request: self.c2s.next,
+            start: self.s2c.next,
+            end: None,
+        };
         self.object = Some(object);
         if !self.protected || !env.policy.reader {
             return;
         }
-        fx.logs.push(Log::new(Kind::Object, object.start.raw(), object.request.raw()));
+        fx.logs.push(Log::new(
+            Kind::Object,
+            object.start.raw(),
+            object.request.raw(),
+        ));
         self.s2c.logged = object.start;
         self.s2c.log_end = object.start.plus(u64::from(env.policy.head_limit));
         if env.gating() {
@@ -273,7 +307,14 @@ impl Flow {
         }
     }
 
-    fn log_c2s(&mut self, p: &Packet<'_>, pos: Pos<C2s>, end: Pos<C2s>, env: &Env, fx: &mut Effects) {
+    fn log_c2s(
+        &mut self,
+        p: &Packet<'_>,
+        pos: Pos<C2s>,
+        end: Pos<C2s>,
+        env: &Env,
+        fx: &mut Effects,
+    ) {
         // What the local socket has acknowledged is final; before that, a second copy is
         // logged too, so that the reader sees if they differ.
         let from = pos.max(self.c2s.acked);
@@ -281,12 +322,20 @@ impl Flow {
             return;
         }
         let mut log = packet_log(Kind::C2s, p, from.raw(), self.s2c.acked.raw());
-        log.data = LogData::Payload { from: from.since(pos) as u32, len: end.since(from) as u32 };
+        log.data = LogData::Payload {
+            from: from.since(pos) as u32,
+            len: end.since(from) as u32,
+        };
         log.window = u32::from(p.window()) << self.handshake.client_shift();
         fx.logs.push(log);
     }
 
-    pub(super) fn served_s2c(&mut self, p: &mut Packet<'_>, env: &Env, fx: &mut Effects) -> Verdict {
+    pub(super) fn served_s2c(
+        &mut self,
+        p: &mut Packet<'_>,
+        env: &Env,
+        fx: &mut Effects,
+    ) -> Verdict {
         let flags = p.flags();
         if flags & tcp::SYN != 0 {
             return self.syn_ack(p, env, fx);
@@ -390,7 +439,10 @@ impl Flow {
         if p.flags() & tcp::ACK == 0 {
             return None;
         }
-        let ack: Seq<Client, C2s> = self.splice.delta_c2s().to_client(Seq::<Local, C2s>::new(p.ack()));
+        let ack: Seq<Client, C2s> = self
+            .splice
+            .delta_c2s()
+            .to_client(Seq::<Local, C2s>::new(p.ack()));
         let ack = self.c2s.next.nearest(ack);
         let edge = ack.plus(u64::from(p.window()) << self.local_shift);
         let news = ack > self.c2s.acked;
@@ -401,7 +453,14 @@ impl Flow {
 
     /// Lowers what a packet says of the client's stream to the gate. `mute`: it may be swallowed
     /// if it says nothing new then: it is an acknowledgement that nobody has asked for.
-    fn gate_ack(&mut self, p: &mut Packet<'_>, word: Word, mute: bool, env: &Env, fx: &mut Effects) -> Verdict {
+    fn gate_ack(
+        &mut self,
+        p: &mut Packet<'_>,
+        word: Word,
+        mute: bool,
+        env: &Env,
+        fx: &mut Effects,
+    ) -> Verdict {
         if let Some(gate) = self.c2s.gate.position() {
             // Also where a gap ends at the gate.
             remove_sack_beyond(p, gate);
@@ -417,7 +476,10 @@ impl Flow {
         let shift = self.handshake.service_shift();
         let window = u16::try_from(low.edge.since(low.ack) >> shift).unwrap_or(u16::MAX);
         // What the client makes of it.
-        let told = Word { ack: low.ack, edge: low.ack.plus(u64::from(window) << shift) };
+        let told = Word {
+            ack: low.ack,
+            edge: low.ack.plus(u64::from(window) << shift),
+        };
         let pure = p.payload_len() == 0 && p.flags() & (tcp::FIN | tcp::RST) == 0;
         if pure && mute && self.c2s.gate.stale(told) {
             return Verdict::Drop(Counter::AckSwallowed);
@@ -431,7 +493,9 @@ impl Flow {
 
     /// Tells the local socket of a joined flow what the ghost has taken, and where it stands.
     fn nudge_service(&self, fx: &mut Effects) {
-        let Some(floor) = self.splice.ack_floor().filter(|_| self.joined) else { return };
+        let Some(floor) = self.splice.ack_floor().filter(|_| self.joined) else {
+            return;
+        };
         // The client's window begins where the client stands, maybe inside the prefix.
         let joint = self.s2c.next.nearest(self.splice.seq_to_client(floor));
         let segment = Segment {
@@ -445,7 +509,10 @@ impl Flow {
             ts: self.handshake.timestamps.then_some((self.clock.tsval, 0)),
             syn: None,
         };
-        fx.emits.push(Emit { segment, bytes: Bytes::None });
+        fx.emits.push(Emit {
+            segment,
+            bytes: Bytes::None,
+        });
     }
 
     fn log_s2c(&mut self, p: &Packet<'_>, pos: Pos<S2c>, len: u32, held: bool, fx: &mut Effects) {
@@ -460,7 +527,10 @@ impl Flow {
         if held {
             log.flags |= log_flags::HELD;
         }
-        log.data = LogData::Payload { from: from.since(pos) as u32, len: to.since(from) as u32 };
+        log.data = LogData::Payload {
+            from: from.since(pos) as u32,
+            len: to.since(from) as u32,
+        };
         if fx.logs.push(log) {
             self.s2c.logged = to;
         }
@@ -469,7 +539,9 @@ impl Flow {
     /// The record of the response that begins at `start` is safe. `end` is where the next
     /// response begins, if that is known.
     pub fn commit(&mut self, start: Option<u64>, end: Option<u64>, env: &Env, fx: &mut Effects) {
-        let Some(start) = start.map(Pos::new) else { return };
+        let Some(start) = start.map(Pos::new) else {
+            return;
+        };
         let Some(object) = self.object.as_mut().filter(|o| o.start == start) else {
             fx.count(Counter::LateCommit);
             return;
@@ -513,19 +585,28 @@ impl Flow {
         if !self.c2s.gate.open() {
             return;
         }
-        let word = Word { ack: self.c2s.acked, edge: self.c2s.edge };
+        let word = Word {
+            ack: self.c2s.acked,
+            edge: self.c2s.edge,
+        };
         if self.c2s.gate.stale(word) {
             return;
         }
         self.c2s.gate.tell(word);
         fx.count(Counter::AckGateReleased);
         let segment = self.towards_client(self.s2c.next.seq(), tcp::ACK);
-        fx.emits.push(Emit { segment, bytes: Bytes::None });
+        fx.emits.push(Emit {
+            segment,
+            bytes: Bytes::None,
+        });
     }
 
     /// A segment of ours for the client, with the acknowledgement that it may know.
     pub(super) fn towards_client(&self, seq: Seq<Client, S2c>, flags: u8) -> Segment {
-        let word = Word { ack: self.c2s.acked, edge: self.c2s.edge };
+        let word = Word {
+            ack: self.c2s.acked,
+            edge: self.c2s.edge,
+        };
         let (word, _) = self.c2s.gate.apply(word);
         let room = word.edge.since(word.ack) >> self.handshake.service_shift();
         Segment {
@@ -535,7 +616,10 @@ impl Flow {
             ack: word.ack.seq().raw(),
             flags,
             window: u16::try_from(room).unwrap_or(u16::MAX),
-            ts: self.handshake.timestamps.then_some((self.clock.sent, self.clock.tsval)),
+            ts: self
+                .handshake
+                .timestamps
+                .then_some((self.clock.sent, self.clock.tsval)),
             syn: None,
         }
     }
@@ -561,7 +645,11 @@ impl Flow {
 fn packet_log(kind: Kind, p: &Packet<'_>, pos: u64, ack: u64) -> Log {
     let mut log = Log::new(kind, pos, ack);
     let f = p.flags();
-    for (bit, flag) in [(tcp::FIN, log_flags::FIN), (tcp::RST, log_flags::RST), (tcp::PSH, log_flags::PSH)] {
+    for (bit, flag) in [
+        (tcp::FIN, log_flags::FIN),
+        (tcp::RST, log_flags::RST),
+        (tcp::PSH, log_flags::PSH),
+    ] {
         if f & bit != 0 {
             log.flags |= flag;
         }

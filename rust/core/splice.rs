@@ -116,7 +116,11 @@ impl Numbering {
         match self.floor {
             Some(floor) if len > 0 && n.before(floor) => {
                 let below = floor.since(n) as u32;
-                Err(if len > below { Refuse::Straddles { at: below } } else { Refuse::Erased })
+                Err(if len > below {
+                    Refuse::Straddles { at: below }
+                } else {
+                    Refuse::Erased
+                })
             }
             _ => Ok(()),
         }
@@ -124,12 +128,7 @@ impl Numbering {
 
     /// The byte `n` in client space, of a segment that takes `len` numbers, of which a SYN
     /// takes the first `syn`.
-    fn client(
-        &self,
-        n: Seq<Local, S2c>,
-        len: u32,
-        syn: u32,
-    ) -> Result<Seq<Client, S2c>, Refuse> {
+    fn client(&self, n: Seq<Local, S2c>, len: u32, syn: u32) -> Result<Seq<Client, S2c>, Refuse> {
         let Some(b) = self.boundary.filter(|b| n.before(b.at)) else {
             return self.above_floor(n, len).map(|()| self.delta.to_client(n));
         };
@@ -144,7 +143,9 @@ impl Numbering {
         } else if len > room as u32 {
             // A SYN begins a stream, and no boundary divides it from the first byte but by
             // a mistake of the caller.
-            Err(Refuse::Straddles { at: (room as u32).saturating_sub(syn) })
+            Err(Refuse::Straddles {
+                at: (room as u32).saturating_sub(syn),
+            })
         } else {
             Ok(b.old.to_client(n))
         }
@@ -221,11 +222,21 @@ impl Splice {
     /// The splice that changes nothing.
     pub const fn identity() -> Self {
         const SAME: Rescale = Rescale { from: 0, to: 0 };
-        const STAY: Rewrite = Rewrite { source: None, destination: None };
+        const STAY: Rewrite = Rewrite {
+            source: None,
+            destination: None,
+        };
         Splice {
             c2s: Delta::ZERO,
-            s2c: Numbering { delta: Delta::ZERO, boundary: None, floor: None },
-            clock: Clock { delta: 0, first: None },
+            s2c: Numbering {
+                delta: Delta::ZERO,
+                boundary: None,
+                floor: None,
+            },
+            clock: Clock {
+                delta: 0,
+                first: None,
+            },
             window_c2s: SAME,
             window_s2c: SAME,
             rewrite_c2s: STAY,
@@ -314,7 +325,9 @@ impl Splice {
     /// erased, the number that follows them.
     pub fn seq_to_client(&self, seq: Seq<Local, S2c>) -> Seq<Client, S2c> {
         // Without length nothing is refused.
-        self.s2c.client(seq, 0, 0).unwrap_or(self.s2c.delta.to_client(seq))
+        self.s2c
+            .client(seq, 0, 0)
+            .unwrap_or(self.s2c.delta.to_client(seq))
     }
 
     /// Gives s2c bytes from `at` on the delta `new`. Bytes before `at` keep the old one until
@@ -328,7 +341,10 @@ impl Splice {
             return false;
         }
         if new != self.s2c.delta {
-            self.s2c.boundary = Some(Boundary { at, old: self.s2c.delta });
+            self.s2c.boundary = Some(Boundary {
+                at,
+                old: self.s2c.delta,
+            });
             self.s2c.delta = new;
         }
         true
@@ -347,7 +363,11 @@ impl Splice {
             self.s2c.boundary = None;
             self.s2c.floor = Some(b.at);
         }
-        if self.s2c.floor.is_some_and(|f| self.s2c.delta.to_local(una).since(f) > SETTLED) {
+        if self
+            .s2c
+            .floor
+            .is_some_and(|f| self.s2c.delta.to_local(una).since(f) > SETTLED)
+        {
             self.s2c.floor = None;
         }
     }

@@ -113,17 +113,28 @@ impl Key {
 
     /// The client's end.
     pub const fn client(&self) -> Endpoint {
-        Endpoint { addr: self.caddr, port: self.cport }
+        Endpoint {
+            addr: self.caddr,
+            port: self.cport,
+        }
     }
 
     /// The service's end.
     pub const fn server(&self) -> Endpoint {
-        Endpoint { addr: self.saddr, port: self.sport }
+        Endpoint {
+            addr: self.saddr,
+            port: self.sport,
+        }
     }
 
     /// The service of this flow.
     pub const fn service(&self) -> Service {
-        Service { addr: self.saddr, port: self.sport, family: self.family, pad: 0 }
+        Service {
+            addr: self.saddr,
+            port: self.sport,
+            family: self.family,
+            pad: 0,
+        }
     }
 
     /// Source and destination of a packet in direction `dir`.
@@ -135,7 +146,7 @@ impl Key {
     }
 
     /// The 40 bytes of the key, in the order of the fields.
-    pub fn to_bytes(&self) -> [u8; 40] {
+    pub fn to_bytes(self) -> [u8; 40] {
         let mut out = [0; 40];
         put(&mut out, 0, &self.caddr);
         put(&mut out, 16, &self.saddr);
@@ -229,7 +240,11 @@ pub fn measure(prefix: &[u8], total_len: u32) -> Result<Measure, WireError> {
         WireError::Need(n) if n > total => WireError::Short,
         e => e,
     };
-    let Network { family, tcp_offset, len } = network(prefix, PROTO_TCP, false).map_err(checked)?;
+    let Network {
+        family,
+        tcp_offset,
+        len,
+    } = network(prefix, PROTO_TCP, false).map_err(checked)?;
     // 0: a super-packet (`iph_set_totlen`, `ipv6_set_payload_len`).
     let total = match len {
         0 => total,
@@ -245,7 +260,12 @@ pub fn measure(prefix: &[u8], total_len: u32) -> Result<Measure, WireError> {
     if header_len < need || header_len > total {
         return Err(WireError::Malformed);
     }
-    Ok(Measure { family, tcp_offset, header_len, payload_len: (total - header_len) as u32 })
+    Ok(Measure {
+        family,
+        tcp_offset,
+        header_len,
+        payload_len: (total - header_len) as u32,
+    })
 }
 
 /// The name of the flow of a packet in direction `dir` whose headers `m` has found in `prefix`.
@@ -302,7 +322,11 @@ fn ipv4(buf: &[u8], proto: u8, quoted: bool) -> Result<Network, WireError> {
     if frag & if quoted { 0x1fff } else { 0x3fff } != 0 {
         return Err(WireError::Fragment);
     }
-    Ok(Network { family: 4, tcp_offset: ihl, len })
+    Ok(Network {
+        family: 4,
+        tcp_offset: ihl,
+        len,
+    })
 }
 
 /// RFC 8200, section 4. AH and ESP hide or sign what we would change.
@@ -322,7 +346,11 @@ fn ipv6(buf: &[u8], proto: u8, quoted: bool) -> Result<Network, WireError> {
     let mut at = IPV6_HEADER;
     for _ in 0..=MAX_EXTENSION_HEADERS {
         if next == proto {
-            return Ok(Network { family: 6, tcp_offset: at, len });
+            return Ok(Network {
+                family: 6,
+                tcp_offset: at,
+                len,
+            });
         }
         if !matches!(next, HOP_BY_HOP | ROUTING | FRAGMENT | AUTH | DESTINATION) {
             return Err(WireError::NotTcp);
@@ -388,7 +416,10 @@ pub(super) fn ends(buf: &[u8], family: u8, tcp: usize) -> (Endpoint, Endpoint) {
         if let Some(a) = buf.get(addr_at..).and_then(|b| b.get(..len)) {
             put(&mut addr, 0, a);
         }
-        Endpoint { addr, port: get(buf, port_at).unwrap_or_default() }
+        Endpoint {
+            addr,
+            port: get(buf, port_at).unwrap_or_default(),
+        }
     };
     (end(at, tcp), end(at + len, tcp + 2))
 }

@@ -306,7 +306,9 @@ unsafe extern "C" fn exit_callback<T: PerNet>(net: *mut bindings::net) {
     unsafe {
         let cell = T::slot().cell(Net::from_raw(net));
         drop(Arc::from_raw(cell.owned.load(Relaxed).cast::<T>()));
-        drop(Arc::from_raw(cell.home.load(Relaxed).cast::<Atomic<*mut bindings::net>>()));
+        drop(Arc::from_raw(
+            cell.home.load(Relaxed).cast::<Atomic<*mut bindings::net>>(),
+        ));
     }
 }
 

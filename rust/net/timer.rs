@@ -40,7 +40,8 @@ macro_rules! impl_has_timer {
     (impl HasTimer<$id:literal> for $self:ty { self.$field:ident }) => {
         // SAFETY: Both functions compute with the offset of the same field, whose type says that
         // it is the timer of this type with this number.
-        #[allow(unsafe_code)]
+        // (Clippy does not see the comment above through the macro.)
+        #[allow(unsafe_code, clippy::undocumented_unsafe_blocks)]
         unsafe impl $crate::net::timer::HasTimer<$id> for $self {
             #[inline]
             unsafe fn raw_get_timer(

@@ -145,7 +145,11 @@ fn run(port: &Port, table: &Table, id: u32, request: Request) {
             s.code().unwrap_or_else(|| 128 + s.signal().unwrap_or(0))
         });
         // The entry stays: what the command left behind in its group can still be killed.
-        table.lock().unwrap().entry(id).and_modify(|r| r.stdin = None);
+        table
+            .lock()
+            .unwrap()
+            .entry(id)
+            .and_modify(|r| r.stdin = None);
         // Disconnected once both pumps have seen the end; timed out if somebody holds on.
         let _ = ends.recv_timeout(TRAILING);
         send(&port, b'S', id, status.to_string().as_bytes());

@@ -14,7 +14,28 @@ fn error(family: u8, kind: u8, quoted: &[u8], keep: usize) -> Vec<u8> {
     let len = 8 + quoted.len();
     let mut p = vec![];
     if family == 4 {
-        p.extend([0x45, 0, 0, (20 + len) as u8, 0, 0, 0, 0, 64, 1, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]);
+        p.extend([
+            0x45,
+            0,
+            0,
+            (20 + len) as u8,
+            0,
+            0,
+            0,
+            0,
+            64,
+            1,
+            0,
+            0,
+            1,
+            2,
+            3,
+            4,
+            5,
+            6,
+            7,
+            8,
+        ]);
         let check = !sum(&p);
         p[10..12].copy_from_slice(&check.to_be_bytes());
     } else {

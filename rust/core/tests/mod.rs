@@ -79,7 +79,7 @@ impl Spec {
 pub(super) fn sum(bytes: &[u8]) -> u16 {
     let mut sum = 0u64;
     for pair in bytes.chunks(2) {
-        sum += u64::from(pair[0]) << 8 | u64::from(*pair.get(1).unwrap_or(&0));
+        sum += (u64::from(pair[0]) << 8) | u64::from(*pair.get(1).unwrap_or(&0));
     }
     while sum > 0xffff {
         sum = (sum >> 16) + (sum & 0xffff);
@@ -182,7 +182,10 @@ fn extra(family: u8) -> impl Strategy<Value = (u8, Vec<u8>)> {
         (_, 0) => (0, vec![]),
         (4, n) => (0, vec![1; n * 4]),
         // Hop-by-hop, and behind it destination options or an atomic fragment.
-        (_, 1) => (0, [&[60, 0, 1, 4, 0, 0, 0, 0], &[6, 1][..], &[0; 14]].concat()),
+        (_, 1) => (
+            0,
+            [&[60, 0, 1, 4, 0, 0, 0, 0], &[6, 1][..], &[0; 14]].concat(),
+        ),
         _ => (44, vec![6, 0, 0, 0, 1, 2, 3, 4]),
     })
 }

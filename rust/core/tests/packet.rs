@@ -21,9 +21,15 @@ fn options_are_read_as_linux_reads_them() {
         2, 4, 5, 180, 4, 2, 8, 10, 0, 0, 0, 9, 0, 0, 0, 7, 1, 3, 3, 15,
     ];
     let o = Options::parse(&syn, true);
-    assert_eq!((o.mss, o.wscale, o.sack_ok, o.ts), (Some(1460), Some(14), true, Some((9, 7))));
+    assert_eq!(
+        (o.mss, o.wscale, o.sack_ok, o.ts),
+        (Some(1460), Some(14), true, Some((9, 7)))
+    );
     let o = Options::parse(&syn, false);
-    assert_eq!((o.mss, o.wscale, o.sack_ok, o.ts), (None, None, false, Some((9, 7))));
+    assert_eq!(
+        (o.mss, o.wscale, o.sack_ok, o.ts),
+        (None, None, false, Some((9, 7)))
+    );
     assert!(!o.malformed && !o.unknown);
 
     // What follows EOL, a length below 2 or beyond the end does not count.
@@ -34,8 +40,13 @@ fn options_are_read_as_linux_reads_them() {
         assert_eq!(o.malformed, stop[0] != 0);
     }
     // Timestamps and SACK of a wrong length are passed over.
-    assert_eq!(Options::parse(&[8, 9, 0, 0, 0, 0, 0, 0, 0, 4, 2], true).ts, None);
-    assert!(Options::parse(&[5, 9, 0, 0, 0, 0, 0, 0, 0], false).sack().is_empty());
+    assert_eq!(
+        Options::parse(&[8, 9, 0, 0, 0, 0, 0, 0, 0, 4, 2], true).ts,
+        None
+    );
+    assert!(Options::parse(&[5, 9, 0, 0, 0, 0, 0, 0, 0], false)
+        .sack()
+        .is_empty());
     assert!(Options::parse(&[5, 2], false).sack().is_empty());
 
     let signed = |o: &[u8]| Options::parse(o, false).signed();
@@ -56,7 +67,10 @@ fn blanked_options_are_gone() {
     assert!(p.blank_option(kind::MPTCP) && p.blank_option(kind::FASTOPEN));
     assert!(!p.blank_option(kind::MPTCP) && !p.blank_option(kind::AO));
     let o = *p.options();
-    assert_eq!((o.mss, o.mptcp, o.fastopen, o.malformed), (Some(1460), false, false, false));
+    assert_eq!(
+        (o.mss, o.mptcp, o.fastopen, o.malformed),
+        (Some(1460), false, false, false)
+    );
     assert!(sound(&bytes, Csum::Full));
     assert_eq!(bytes[40..54], [1, 1, 1, 1, 1, 2, 4, 5, 180, 1, 1, 1, 1, 1]);
 }
@@ -223,12 +237,19 @@ fn the_options_of_a_syn_lie_as_linux_lays_them() {
         flags: flags::SYN,
         window: 64240,
         ts: Some((1, 0)),
-        syn: Some(SynOptions { mss: 1460, wscale: Some(7), sack_ok: true }),
+        syn: Some(SynOptions {
+            mss: 1460,
+            wscale: Some(7),
+            sack_ok: true,
+        }),
     };
     let mut out = [0; MAX_HEADER];
     assert_eq!(segment.write(&[], &mut out), Ok(60));
     let ts = ts_option(1, 0);
-    assert_eq!(out[40..60], [&[2, 4, 5, 180, 4, 2][..], &ts, &[1, 3, 3, 7]].concat());
+    assert_eq!(
+        out[40..60],
+        [&[2, 4, 5, 180, 4, 2][..], &ts, &[1, 3, 3, 7]].concat()
+    );
     segment.ts = None;
     assert_eq!(segment.write(&[], &mut out), Ok(52));
     assert_eq!(out[40..52], [2, 4, 5, 180, 1, 1, 4, 2, 1, 3, 3, 7]);

@@ -40,15 +40,27 @@ fn ipv4() {
         p[at] = byte;
         look(&p)
     };
-    assert_eq!(with(0, 0x46), Err(WireError::Malformed), "data offset is 0 then");
+    assert_eq!(
+        with(0, 0x46),
+        Err(WireError::Malformed),
+        "data offset is 0 then"
+    );
     assert_eq!(with(0, 0x44), Err(WireError::Malformed));
     assert_eq!(with(0, 0x55), Err(WireError::Malformed));
     assert_eq!(with(9, 17), Err(WireError::NotTcp));
     assert_eq!(with(6, 0x40), Ok((20, 40, 20)), "don't fragment");
     assert_eq!(with(6, 0x20), Err(WireError::Fragment), "more fragments");
     assert_eq!(with(7, 1), Err(WireError::Fragment), "offset");
-    assert_eq!(with(32, 0x40), Err(WireError::Malformed), "data offset below 5");
-    assert_eq!(with(32, 0xf0), Err(WireError::Malformed), "data offset beyond the packet");
+    assert_eq!(
+        with(32, 0x40),
+        Err(WireError::Malformed),
+        "data offset below 5"
+    );
+    assert_eq!(
+        with(32, 0xf0),
+        Err(WireError::Malformed),
+        "data offset beyond the packet"
+    );
     assert_eq!(with(3, 61), Err(WireError::Short), "truncated");
     assert_eq!(with(3, 45), Ok((20, 40, 5)), "padding");
     assert_eq!(with(3, 39), Err(WireError::Short));
@@ -60,13 +72,32 @@ fn ipv4() {
 fn ipv6() {
     assert_eq!(look(&v6(6, &[])), Ok((40, 60, 0)));
     assert_eq!(look(&v6(0, &[6, 0, 0, 0, 0, 0, 0, 0])), Ok((48, 68, 0)));
-    assert_eq!(look(&v6(60, &[[6, 1].as_slice(), &[0; 14]].concat())), Ok((56, 76, 0)));
+    assert_eq!(
+        look(&v6(60, &[[6, 1].as_slice(), &[0; 14]].concat())),
+        Ok((56, 76, 0))
+    );
     assert_eq!(look(&v6(43, &[6, 0, 0, 0, 0, 0, 0, 0])), Ok((48, 68, 0)));
-    assert_eq!(look(&v6(43, &[6, 0, 0, 1, 0, 0, 0, 0])), Err(WireError::ExtensionHeader));
-    assert_eq!(look(&v6(51, &[6, 0, 0, 0, 0, 0, 0, 0])), Err(WireError::ExtensionHeader));
-    assert_eq!(look(&v6(44, &[6, 0, 0, 0, 9, 9, 9, 9])), Ok((48, 68, 0)), "atomic");
-    assert_eq!(look(&v6(44, &[6, 0, 0, 1, 9, 9, 9, 9])), Err(WireError::Fragment));
-    assert_eq!(look(&v6(44, &[6, 0, 0, 8, 9, 9, 9, 9])), Err(WireError::Fragment));
+    assert_eq!(
+        look(&v6(43, &[6, 0, 0, 1, 0, 0, 0, 0])),
+        Err(WireError::ExtensionHeader)
+    );
+    assert_eq!(
+        look(&v6(51, &[6, 0, 0, 0, 0, 0, 0, 0])),
+        Err(WireError::ExtensionHeader)
+    );
+    assert_eq!(
+        look(&v6(44, &[6, 0, 0, 0, 9, 9, 9, 9])),
+        Ok((48, 68, 0)),
+        "atomic"
+    );
+    assert_eq!(
+        look(&v6(44, &[6, 0, 0, 1, 9, 9, 9, 9])),
+        Err(WireError::Fragment)
+    );
+    assert_eq!(
+        look(&v6(44, &[6, 0, 0, 8, 9, 9, 9, 9])),
+        Err(WireError::Fragment)
+    );
     assert_eq!(look(&v6(59, &[])), Err(WireError::NotTcp));
     assert_eq!(look(&v6(50, &[])), Err(WireError::NotTcp));
     let many = [60, 0, 0, 0, 0, 0, 0, 0].repeat(20);
@@ -101,7 +132,7 @@ proptest! {
     #[test]
     fn garbage_is_harmless(mut bytes: Vec<u8>, version in 4..7u8, total: u32, proto in 0..70u8) {
         if let Some(b) = bytes.first_mut() {
-            *b = version << 4 | (*b & 15);
+            *b = (version << 4) | (*b & 15);
         }
         for at in [6, 9] {
             if let Some(b) = bytes.get_mut(at) {

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-or-later OR MIT
 
 //! Asks the daemon: a JSON object on a line each way, over a Unix socket.
 

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-or-later OR MIT
 
 //! Tells the neighbours where an address lives now: gratuitous ARP (RFC 5227, section 3) and
 //! unsolicited neighbour advertisements (RFC 4861, section 7.2.6).

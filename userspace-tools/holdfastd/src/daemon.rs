@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-or-later OR MIT
 
 //! Brings heartbeats, links, the log, time and questions to the parts that decide, one after
 //! the other on one thread.

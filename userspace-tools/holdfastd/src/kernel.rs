@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-or-later OR MIT
 
 //! What the daemon wants of the kernel module: a trait, so that everything above it runs
 //! against a stand-in too.

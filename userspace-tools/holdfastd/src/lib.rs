@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-or-later OR MIT
 
 //! The daemon that decides what the kernel module does: who lives, which records are kept
 //! where, what may leave to a client, and how the flows of a dead node go on.

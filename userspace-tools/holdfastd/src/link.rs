@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-or-later OR MIT
 
 //! The way of records between two nodes: TCP, Noise NNpsk0 with a key from the secret of
 //! the group, frames of a 16-bit length and one Noise message each.

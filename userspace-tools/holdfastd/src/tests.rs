@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-or-later OR MIT
 
 //! Whole recoveries against a stand-in for the kernel, and two daemons against each other.
 

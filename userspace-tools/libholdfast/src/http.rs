@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-or-later OR MIT
 
 //! As much of HTTP/1 as a continuation needs: where a request ends, where its response ends,
 //! and whether a byte range of that response can be asked for again (RFC 9110, RFC 9112).

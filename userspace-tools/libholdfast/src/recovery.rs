@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-or-later OR MIT
 
 //! From a dead server's record to the exact byte where another server goes on.
 //!
@@ -479,6 +479,8 @@ mod tests {
         etag: String,
         fields: String,
         ranges: bool,
+        /// Answers with a range whatever If-Range says.
+        careless: bool,
     }
 
     impl Server {
@@ -492,7 +494,8 @@ mod tests {
             };
             let total = self.file.len();
             let range = field("Range: bytes=").filter(|_| self.ranges);
-            let range = range.filter(|_| field("If-Range:").is_none_or(|v| v == self.etag));
+            let range = range
+                .filter(|_| self.careless || field("If-Range:").is_none_or(|v| v == self.etag));
             let (status, from, to, extra) = match range.as_deref().and_then(|r| r.split_once('-')) {
                 Some((a, b)) => {
                     let a: usize = a.parse().unwrap();
@@ -569,6 +572,7 @@ mod tests {
                 etag: "\"v1\"".into(),
                 fields,
                 ranges: true,
+                careless: false,
             }
         })
     }
@@ -613,7 +617,7 @@ mod tests {
             first in server(),
             cut in any::<prop::sample::Index>(),
             other in server(),
-            what in 0..4,
+            what in 0..5,
         ) {
             let original = first.answer(GET);
             let head = original.windows(4).position(|w| w == b"\r\n\r\n").unwrap() + 4;
@@ -622,6 +626,7 @@ mod tests {
                 0 => Server { etag: "\"v2\"".into(), ..other },
                 1 => Server { etag: "W/\"v1\"".into(), ..first.clone() },
                 2 => Server { ranges: false, ..first.clone() },
+                3 => Server { etag: "\"v2\"".into(), careless: true, ..first.clone() },
                 _ => Server { file: [&first.file[..], b"!"].concat(), ..first.clone() },
             };
             let delivered = cut.index(original.len());
@@ -645,6 +650,7 @@ mod tests {
             etag: "\"v1\"".into(),
             fields: String::new(),
             ranges: true,
+            careless: false,
         };
         let original = server.answer(GET);
         let record = responding(GET, &original, 200);
@@ -804,6 +810,9 @@ mod tests {
         let (from, to) = (total - 50, total - 1);
         let range = format!("Content-Range: bytes {from}-{to}/{total}\r\n");
         let bad = |more: &str| refused(&format!("HTTP/1.1 206 X\r\n{range}{more}\r\n"));
+        let longer = range.replace(&format!("/{total}"), &format!("/{}", total + 1));
+        let other = refused(&format!("HTTP/1.1 206 X\r\n{longer}{length}\r\n"));
+        assert_eq!(other, Refusal::WrongRange);
         assert_eq!(bad("Content-Length: 50\r\n"), Refusal::WrongValidator);
         assert_eq!(
             bad("Content-Length: 49\r\nETag: \"v1\"\r\n"),

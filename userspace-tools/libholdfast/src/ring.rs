@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-or-later OR MIT
 
 //! The log: records of what flows carried and what became of them, read from
 //! `/dev/holdfast`.

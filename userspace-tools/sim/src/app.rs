@@ -25,7 +25,7 @@ pub struct Object {
 
 /// Byte `at` of object `id`.
 pub fn byte(id: usize, at: u64) -> u8 {
-    (mix(at / 8 ^ (id as u64) << 56) >> (at % 8 * 8)) as u8
+    (mix((at / 8) ^ ((id as u64) << 56)) >> (at % 8 * 8)) as u8
 }
 
 /// Bytes from `from` to `to` of object `id`.
@@ -33,7 +33,7 @@ pub fn bytes(id: usize, from: u64, to: u64) -> Vec<u8> {
     let mut out = Vec::with_capacity((to - from) as usize + 16);
     let mut at = from / 8;
     while at * 8 < to {
-        out.extend(mix(at ^ (id as u64) << 56).to_le_bytes());
+        out.extend(mix(at ^ ((id as u64) << 56)).to_le_bytes());
         at += 1;
     }
     out.truncate((to - from / 8 * 8) as usize);
@@ -109,7 +109,11 @@ impl Server {
     pub fn poll(&mut self, sock: &mut Sock, objects: &[Object], now: u64) {
         if self.idle == u64::MAX - 1 {
             // Closed.
-        } else if self.idle == u64::MAX || sock.ready() > 0 || !sock.all_acked() || !self.jobs.is_empty() {
+        } else if self.idle == u64::MAX
+            || sock.ready() > 0
+            || !sock.all_acked()
+            || !self.jobs.is_empty()
+        {
             self.idle = now + IDLE;
         }
         if sock.ready() > 0 {
@@ -158,16 +162,24 @@ impl Server {
     fn request(&mut self, text: &str, objects: &[Object], now: u64) {
         self.requests += 1;
         let salt = mix(self.seed ^ mix(u64::from(self.requests)));
-        let field = |name: &str| text.lines().find_map(|l| l.strip_prefix(name)).map(str::trim);
-        let id: Option<usize> = text.strip_prefix("GET /").and_then(|t| t.split(' ').next()?.parse().ok());
+        let field = |name: &str| {
+            text.lines()
+                .find_map(|l| l.strip_prefix(name))
+                .map(str::trim)
+        };
+        let id: Option<usize> = text
+            .strip_prefix("GET /")
+            .and_then(|t| t.split(' ').next()?.parse().ok());
         let object = id.and_then(|id| Some((id, objects.get(id)?)));
-        let object = object.filter(|(_, o)| o.missing >> self.node & 1 == 0);
+        let object = object.filter(|(_, o)| (o.missing >> self.node) & 1 == 0);
         let (mut id_, mut at, mut end, mut chunked) = (0, 0, 0, false);
         let mut head;
         if let Some((id, o)) = object {
             let tag = format!("\"v{id}\"");
             let fits = field("If-Range:").is_none_or(|v| v == tag && o.etag);
-            let range = field("Range: bytes=").filter(|_| fits).and_then(|r| r.split_once('-'));
+            let range = field("Range: bytes=")
+                .filter(|_| fits)
+                .and_then(|r| r.split_once('-'));
             id_ = id;
             end = o.len;
             chunked = o.chunked;
@@ -175,7 +187,11 @@ impl Server {
                 Some((a, b)) if !o.chunked => {
                     at = a.parse().unwrap_or(0);
                     end = b.parse::<u64>().map_or(o.len, |b| (b + 1).min(o.len));
-                    format!("HTTP/1.1 206 Partial\r\nContent-Range: bytes {at}-{}/{}\r\n", end - 1, o.len)
+                    format!(
+                        "HTTP/1.1 206 Partial\r\nContent-Range: bytes {at}-{}/{}\r\n",
+                        end - 1,
+                        o.len
+                    )
                 }
                 _ => "HTTP/1.1 200 OK\r\n".to_owned(),
             };
@@ -191,14 +207,29 @@ impl Server {
         };
         head += &format!("X-Node: {}\r\nX-Pad: ", self.node);
         let mut pad = salt;
-        for _ in 0..if self.head_pad == 0 { 0 } else { salt % self.head_pad / 16 } {
+        for _ in 0..if self.head_pad == 0 {
+            0
+        } else {
+            salt % self.head_pad / 16
+        } {
             pad = mix(pad);
             head += &format!("{pad:016x}");
         }
         head += "\r\n";
         head += &format!("X-Sum: {:016x}\r\n\r\n", digest(&head));
-        let think = if self.think == 0 { 0 } else { salt % self.think };
-        self.jobs.push_back(Job { ready: now + think, head, id: id_, at, end, chunked });
+        let think = if self.think == 0 {
+            0
+        } else {
+            salt % self.think
+        };
+        self.jobs.push_back(Job {
+            ready: now + think,
+            head,
+            id: id_,
+            at,
+            end,
+            chunked,
+        });
     }
 }
 
@@ -342,7 +373,8 @@ impl Client {
             self.take(&data, objects, now);
         }
         if sock.at_end() && self.stage != Stage::Closing {
-            self.wrong.get_or_insert_with(|| "the server closed early".into());
+            self.wrong
+                .get_or_insert_with(|| "the server closed early".into());
         }
     }
 
@@ -379,7 +411,10 @@ impl Client {
                     self.left_in_chunk = None;
                     self.line.clear();
                     self.finish_if_done(now);
-                } else if self.line.ends_with(b"\n") && self.line.len() > 2 && !self.line.starts_with(b"end") {
+                } else if self.line.ends_with(b"\n")
+                    && self.line.len() > 2
+                    && !self.line.starts_with(b"end")
+                {
                     let text = String::from_utf8_lossy(&self.line).trim().to_owned();
                     self.left_in_chunk = u64::from_str_radix(&text, 16).ok();
                     self.line.clear();
@@ -397,7 +432,10 @@ impl Client {
         let n = most.min(data.len() as u64);
         let want = bytes(id, self.pos, self.pos + n);
         if let Some(i) = (0..n as usize).find(|i| want[*i] != data[*i]) {
-            self.wrong = Some(format!("wrong byte at {} of object {id}", self.pos + i as u64));
+            self.wrong = Some(format!(
+                "wrong byte at {} of object {id}",
+                self.pos + i as u64
+            ));
             return &[];
         }
         self.pos += n;
@@ -436,7 +474,11 @@ impl Client {
         if text[at..].trim_end() != format!("X-Sum: {sum}") {
             return Err(format!("head is of two: {text}"));
         }
-        let field = |name: &str| text.lines().find_map(|l| l.strip_prefix(name)).map(str::trim);
+        let field = |name: &str| {
+            text.lines()
+                .find_map(|l| l.strip_prefix(name))
+                .map(str::trim)
+        };
         let number = |name: &str| field(name).and_then(|v| v.parse::<u64>().ok());
         let r = &self.requests[self.at];
         let o = &objects[r.id];
@@ -449,9 +491,17 @@ impl Client {
         self.line.clear();
         if text.starts_with("HTTP/1.1 404") {
             self.end = self.pos;
-            return if o.missing != 0 { Ok(()) } else { Err("not found".into()) };
+            return if o.missing != 0 {
+                Ok(())
+            } else {
+                Err("not found".into())
+            };
         }
-        let status = if range.is_some() { "HTTP/1.1 206" } else { "HTTP/1.1 200" };
+        let status = if range.is_some() {
+            "HTTP/1.1 206"
+        } else {
+            "HTTP/1.1 200"
+        };
         if !text.starts_with(status) {
             return Err(format!("status of {text}"));
         }

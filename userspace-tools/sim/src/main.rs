@@ -16,7 +16,11 @@ fn main() {
         eprintln!("usage: holdfast-sim --seed N [--far] [--loss PERMILLE] [--gso BYTES] [--trace]");
         std::process::exit(2);
     };
-    let mut sc = if has("--far") { Scenario::far(seed) } else { Scenario::new(seed) };
+    let mut sc = if has("--far") {
+        Scenario::far(seed)
+    } else {
+        Scenario::new(seed)
+    };
     sc.trace = has("--trace");
     if let Some(loss) = value("--loss") {
         (sc.loss, sc.reorder, sc.dup) = (loss, loss, loss);
@@ -28,9 +32,18 @@ fn main() {
         println!("{sc:#?}");
     }
     let report = World::new(sc).run();
-    println!("{:?} in {} us, {} events", report.outcome, report.time, report.events);
-    println!("crashes {:?}, refusals {:?}", report.crashes, report.refusals);
-    for (counter, n) in holdfast_core::counter::Counter::ALL.iter().zip(&report.counts) {
+    println!(
+        "{:?} in {} us, {} events",
+        report.outcome, report.time, report.events
+    );
+    println!(
+        "crashes {:?}, refusals {:?}",
+        report.crashes, report.refusals
+    );
+    for (counter, n) in holdfast_core::counter::Counter::ALL
+        .iter()
+        .zip(&report.counts)
+    {
         if *n > 0 {
             println!("  {} {n}", counter.name());
         }

@@ -100,7 +100,10 @@ impl Node {
 
     /// What a decision at `now` (microseconds) depends on.
     pub fn env(&self, now: u64) -> Env {
-        Env { now: now / 1000, policy: self.policy }
+        Env {
+            now: now / 1000,
+            policy: self.policy,
+        }
     }
 
     /// The 4-tuple.
@@ -126,11 +129,15 @@ impl Node {
             };
             if self.flow.is_none() && p.has(flags::SYN) && !p.has(flags::ACK) {
                 self.flow = Some(Flow::opening(self.key, &mut packet, &env));
-            } else if self.flow.is_none() && self.sock.is_none() && !p.has(flags::RST) && env.policy.protect {
+            } else if self.flow.is_none()
+                && self.sock.is_none()
+                && !p.has(flags::RST)
+                && env.policy.protect
+            {
                 self.flow = Some(Flow::orphan(self.key, &env));
             }
             match &mut self.flow {
-                Some(flow) => flow.from_client(&mut packet, &env, &mut fx),
+                Some(flow) => flow.hear_client(&mut packet, &env, &mut fx),
                 None => Verdict::Accept,
             }
         };
@@ -161,12 +168,17 @@ impl Node {
 
     fn stack(&mut self, p: &Tcp, now: u64) {
         let known = self.sock.as_ref().is_some_and(|s| s.state != State::Closed);
-        let again = self.sock.as_ref().is_some_and(|s| s.state == State::TimeWait) && p.has(flags::SYN);
+        let again = self
+            .sock
+            .as_ref()
+            .is_some_and(|s| s.state == State::TimeWait)
+            && p.has(flags::SYN);
         let mut out = Vec::new();
         if known && !again {
             if let Some(sock) = &mut self.sock {
                 sock.input(p, now);
-                self.odd.extend(sock.oddities.drain(..).map(|odd| (odd, p.clone())));
+                self.odd
+                    .extend(sock.oddities.drain(..).map(|odd| (odd, p.clone())));
                 sock.output(now, &mut out);
             }
         } else if p.has(flags::SYN) && !p.has(flags::ACK) {
@@ -183,8 +195,16 @@ impl Node {
                 from: p.to,
                 to: p.from,
                 seq: if acked { p.ack } else { 0 },
-                ack: if acked { 0 } else { p.seq.wrapping_add(p.seq_len()) },
-                flags: if acked { flags::RST } else { flags::RST | flags::ACK },
+                ack: if acked {
+                    0
+                } else {
+                    p.seq.wrapping_add(p.seq_len())
+                },
+                flags: if acked {
+                    flags::RST
+                } else {
+                    flags::RST | flags::ACK
+                },
                 ..Tcp::default()
             });
         }
@@ -219,7 +239,7 @@ impl Node {
         let len = bytes.len() as u32;
         let mut fx = Effects::new();
         let verdict = match Packet::parse(&mut bytes, len, Csum::Full) {
-            Ok(mut packet) => flow.from_service(&mut packet, &env, &mut fx),
+            Ok(mut packet) => flow.hear_service(&mut packet, &env, &mut fx),
             Err(e) => {
                 self.faults.push(format!("not parsed: {e:?} {p}"));
                 return;
@@ -279,21 +299,34 @@ impl Node {
     }
 
     fn write_log(&mut self, log: Log, payload: &[u8], now: u64) {
-        let mut entry = Entry { log, data: Vec::new(), desc: None, time: now / 1000 };
+        let mut entry = Entry {
+            log,
+            data: Vec::new(),
+            desc: None,
+            time: now / 1000,
+        };
         match log.data {
             LogData::None => {}
             LogData::Desc => entry.desc = self.flow.as_ref().map(Flow::desc),
             LogData::Payload { from, len } => {
                 match payload.get(from as usize..(from + len) as usize) {
                     Some(data) => entry.data = data.to_vec(),
-                    None => self.faults.push(format!("log of bytes that are not there: {log:?}")),
+                    None => self
+                        .faults
+                        .push(format!("log of bytes that are not there: {log:?}")),
                 }
             }
         }
         if self.trace {
             println!(
                 "{:>12} node {} log    {:?} pos {} ack {} len {} flags {}",
-                now, self.id, log.kind, log.pos, log.ack, entry.data.len(), log.flags
+                now,
+                self.id,
+                log.kind,
+                log.pos,
+                log.ack,
+                entry.data.len(),
+                log.flags
             );
         }
         if self.log.len() < self.log_room {
@@ -310,7 +343,8 @@ impl Node {
             Bytes::Prefix { from, len } => (from as usize..(from + len) as usize, &self.prefix),
         };
         let Some(payload) = of.get(from) else {
-            self.faults.push(format!("emit of bytes that are not there: {emit:?}"));
+            self.faults
+                .push(format!("emit of bytes that are not there: {emit:?}"));
             return;
         };
         let mut head = [0u8; MAX_HEADER];
@@ -329,7 +363,11 @@ impl Node {
 
     /// When it has something to do by itself, in microseconds.
     pub fn deadline(&self) -> Option<u64> {
-        let flow = self.flow.as_ref().and_then(Flow::deadline).map(|d| d.saturating_mul(1000));
+        let flow = self
+            .flow
+            .as_ref()
+            .and_then(Flow::deadline)
+            .map(|d| d.saturating_mul(1000));
         let sock = self.sock.as_ref().and_then(Sock::deadline);
         let open = self.sock.as_ref().is_some_and(|s| s.state == State::Open);
         let server = self.server.deadline().filter(|_| open);
@@ -338,7 +376,11 @@ impl Node {
 
     /// A timer of the flow may have run out.
     pub fn tick(&mut self, now: u64) {
-        let due = self.flow.as_ref().and_then(Flow::deadline).is_some_and(|d| d <= now / 1000);
+        let due = self
+            .flow
+            .as_ref()
+            .and_then(Flow::deadline)
+            .is_some_and(|d| d <= now / 1000);
         if due {
             self.with_flow(now, |flow, env, fx| flow.tick(env, fx));
         }

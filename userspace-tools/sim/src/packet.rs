@@ -147,10 +147,18 @@ impl Tcp {
     /// What is wrong with it.
     pub fn decode(b: &[u8]) -> Result<Tcp, String> {
         let family = b.first().ok_or("empty")? >> 4;
-        let (at, n, addr_at) = if family == 4 { (20, 4, 12) } else { (40, 16, 8) };
+        let (at, n, addr_at) = if family == 4 {
+            (20, 4, 12)
+        } else {
+            (40, 16, 8)
+        };
         let tcp = b.get(at..).filter(|t| t.len() >= 20).ok_or("short")?;
         let field = |i: usize| u16::from_be_bytes([b[i], b[i + 1]]) as usize;
-        let (said, is) = if family == 4 { (field(2), b.len()) } else { (field(4), tcp.len()) };
+        let (said, is) = if family == 4 {
+            (field(2), b.len())
+        } else {
+            (field(4), tcp.len())
+        };
         if said != 0 && said != is {
             return Err(format!("IP length {said}, not {is}"));
         }
@@ -162,7 +170,10 @@ impl Tcp {
             return Err("TCP checksum".into());
         }
         let end = |addr: usize, port: usize| {
-            let mut e = Endpoint { addr: [0; 16], port: [tcp[port], tcp[port + 1]] };
+            let mut e = Endpoint {
+                addr: [0; 16],
+                port: [tcp[port], tcp[port + 1]],
+            };
             e.addr[..n].copy_from_slice(&b[addr..addr + n]);
             e
         };
@@ -195,14 +206,17 @@ impl Tcp {
             }
             let len = usize::from(*o.get(i + 1).ok_or("option without length")?);
             let data = o.get(i + 2..i + len).ok_or("option length")?;
-            let word = |k: usize| u32::from_be_bytes([data[k], data[k + 1], data[k + 2], data[k + 3]]);
+            let word =
+                |k: usize| u32::from_be_bytes([data[k], data[k + 1], data[k + 2], data[k + 3]]);
             match (o[i], len) {
                 (2, 4) => self.mss = Some(u16::from_be_bytes([data[0], data[1]])),
                 (3, 3) => self.wscale = Some(data[0]),
                 (4, 2) => self.sack_ok = true,
                 (8, 10) => self.ts = Some((word(0), word(4))),
                 (5, n) if n > 2 && n % 8 == 2 => {
-                    self.sack = (0..(n - 2) / 8).map(|k| (word(8 * k), word(8 * k + 4))).collect();
+                    self.sack = (0..(n - 2) / 8)
+                        .map(|k| (word(8 * k), word(8 * k + 4)))
+                        .collect();
                 }
                 (kind, len) => return Err(format!("option {kind} of {len} bytes")),
             }
@@ -220,7 +234,10 @@ impl Tcp {
         (0..n)
             .map(|i| {
                 let part = &self.payload[i * mss..self.payload.len().min((i + 1) * mss)];
-                let mut t = Tcp { payload: part.to_vec(), ..self.clone_head() };
+                let mut t = Tcp {
+                    payload: part.to_vec(),
+                    ..self.clone_head()
+                };
                 t.seq = self.seq.wrapping_add((i * mss) as u32);
                 if i + 1 < n {
                     t.flags &= !(flags::FIN | flags::PSH);
@@ -231,7 +248,11 @@ impl Tcp {
     }
 
     fn clone_head(&self) -> Tcp {
-        Tcp { payload: Vec::new(), sack: self.sack.clone(), ..*self }
+        Tcp {
+            payload: Vec::new(),
+            sack: self.sack.clone(),
+            ..*self
+        }
     }
 }
 
@@ -242,7 +263,14 @@ impl fmt::Display for Tcp {
                 f.write_str(name)?;
             }
         }
-        write!(f, " {}+{} ack {} win {}", self.seq, self.payload.len(), self.ack, self.window)?;
+        write!(
+            f,
+            " {}+{} ack {} win {}",
+            self.seq,
+            self.payload.len(),
+            self.ack,
+            self.window
+        )?;
         if let Some((v, e)) = self.ts {
             write!(f, " ts {v} {e}")?;
         }
@@ -250,7 +278,11 @@ impl fmt::Display for Tcp {
             write!(f, " sack {l}-{r}")?;
         }
         if let Some(mss) = self.mss {
-            write!(f, " mss {mss} wscale {:?} sackok {}", self.wscale, self.sack_ok)?;
+            write!(
+                f,
+                " mss {mss} wscale {:?} sackok {}",
+                self.wscale, self.sack_ok
+            )?;
         }
         Ok(())
     }
@@ -263,7 +295,14 @@ mod tests {
     #[test]
     fn what_is_written_is_read() {
         for family in [4, 6] {
-            let mut t = Tcp { family, seq: 7, ack: 9, flags: 0x10, window: 5, ..Tcp::default() };
+            let mut t = Tcp {
+                family,
+                seq: 7,
+                ack: 9,
+                flags: 0x10,
+                window: 5,
+                ..Tcp::default()
+            };
             t.from.addr[..2].copy_from_slice(&[10, 1]);
             t.ts = Some((1, 2));
             t.sack = vec![(3, 4), (5, 6)];

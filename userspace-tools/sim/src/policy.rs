@@ -98,7 +98,11 @@ impl Daemon {
     /// A record of a peer.
     pub fn store(&mut self, bytes: &[u8], now: u64) {
         if let Ok(r) = Record::decode(bytes, now as i64 * 1000) {
-            if self.store.as_ref().is_none_or(|s| s.generation <= r.generation) {
+            if self
+                .store
+                .as_ref()
+                .is_none_or(|s| s.generation <= r.generation)
+            {
                 self.store = Some(r);
             }
         }
@@ -115,7 +119,9 @@ impl Daemon {
     /// Commits what every one of `peers` has.
     pub fn commit_safe(&mut self, node: &mut Node, peers: &[u32], now: u64) {
         let safe = |seq: u64, acked: &[(u32, u64)]| {
-            peers.iter().all(|p| acked.iter().any(|a| a.0 == *p && a.1 >= seq))
+            peers
+                .iter()
+                .all(|p| acked.iter().any(|a| a.0 == *p && a.1 >= seq))
         };
         while let Some((seq, release)) = self.waiting.front().copied() {
             if !safe(seq, &self.acked) {
@@ -142,7 +148,8 @@ impl Daemon {
     fn replicate(&mut self, now: u64) {
         if let Some(t) = &self.tracker {
             self.sent += 1;
-            self.outbox.push((self.sent, t.record().encode(now as i64 * 1000)));
+            self.outbox
+                .push((self.sent, t.record().encode(now as i64 * 1000)));
         }
     }
 
@@ -180,18 +187,49 @@ impl Daemon {
         match e.log.kind {
             Kind::Opened => {
                 let flow = node.flow.as_ref();
-                let Some(h) = flow.map(|f| f.snapshot(0).handshake) else { return };
+                let Some(h) = flow.map(|f| f.snapshot(0).handshake) else {
+                    return;
+                };
                 let key = flow_key(node);
                 self.recovery = None;
                 let fresh = Tracker::opened(key, 0, options(&h), self.strict, ack, pos);
-                let clock = e.log.ts.map(|(tsval, tsecr)| RecordClock { tsval, tsecr, heard: time });
-                self.tracker = Some(Tracker::resume(Record { clock, ..fresh.record().clone() }));
+                let clock = e.log.ts.map(|(tsval, tsecr)| RecordClock {
+                    tsval,
+                    tsecr,
+                    heard: time,
+                });
+                self.tracker = Some(Tracker::resume(Record {
+                    clock,
+                    ..fresh.record().clone()
+                }));
                 self.committed = self.strict.then_some(pos);
                 self.replicate(now);
             }
-            Kind::C2s => self.hear(Event::C2s { pos, ack, data: &e.data, ts: e.log.ts, time }, now),
-            Kind::S2c => self.hear(Event::S2c { pos, ack, data: &e.data }, now),
-            Kind::Object => self.hear(Event::Object { request: ack, start: pos }, now),
+            Kind::C2s => self.hear(
+                Event::C2s {
+                    pos,
+                    ack,
+                    data: &e.data,
+                    ts: e.log.ts,
+                    time,
+                },
+                now,
+            ),
+            Kind::S2c => self.hear(
+                Event::S2c {
+                    pos,
+                    ack,
+                    data: &e.data,
+                },
+                now,
+            ),
+            Kind::Object => self.hear(
+                Event::Object {
+                    request: ack,
+                    start: pos,
+                },
+                now,
+            ),
             Kind::Progress => self.hear(Event::Progress { acked: pos }, now),
             Kind::Closed => self.hear(Event::Closed, now),
             Kind::Unprotected => {
@@ -209,7 +247,12 @@ impl Daemon {
 
     fn claim(r: &Recovery, next: u64, now: u64) -> Claim {
         let clock = match r.record.clock {
-            Some(c) => Clock::told(c.tsval, c.tsecr, now / 1000, r.record.ts_age(now as i64 * 1000)),
+            Some(c) => Clock::told(
+                c.tsval,
+                c.tsecr,
+                now / 1000,
+                r.record.ts_age(now as i64 * 1000),
+            ),
             None => Clock::default(),
         };
         Claim {
@@ -223,7 +266,9 @@ impl Daemon {
     /// The address is ours now: asks the client of the record where it stands.
     pub fn take_over(&mut self, node: &mut Node, now: u64) {
         self.in_charge = true;
-        let Some(record) = self.store.clone() else { return };
+        let Some(record) = self.store.clone() else {
+            return;
+        };
         let generation = record.generation + 1;
         self.recovery = Some(Recovery {
             record,
@@ -245,7 +290,9 @@ impl Daemon {
         if node.flow.is_none() {
             node.flow = Some(Flow::claimed(node.key(), &claim, &env));
         }
-        let done = node.with_flow(now, |f, env, fx| f.locate(&claim, Seq::new(seq as u32), env, fx));
+        let done = node.with_flow(now, |f, env, fx| {
+            f.locate(&claim, Seq::new(seq as u32), env, fx)
+        });
         if let Some(Err(e)) = done {
             self.refusals.push(format!("locate: {e:?}"));
         }
@@ -289,7 +336,9 @@ impl Daemon {
             }
             Plan::Finished => {
                 self.refusals.push("finished".into());
-                node.with_flow(now, |f, env, fx| f.reset_client(Counter::FlowClosed, env, fx));
+                node.with_flow(now, |f, env, fx| {
+                    f.reset_client(Counter::FlowClosed, env, fx)
+                });
                 return;
             }
             Plan::Refuse(why) => return self.give_up(node, format!("plan: {why}"), now),
@@ -303,7 +352,9 @@ impl Daemon {
                 record.state = State::Idle;
                 self.committed = self.strict.then_some(at);
                 self.adopt(record, now);
-                node.with_flow(now, |f, env, fx| f.recover(&claim, Pos::new(at), 0, 65535, env, fx))
+                node.with_flow(now, |f, env, fx| {
+                    f.recover(&claim, Pos::new(at), 0, 65535, env, fx)
+                })
             }
             Plan::Ask(ask) => {
                 let claim = Self::claim(r, ask.c2s_next, now);
@@ -311,7 +362,9 @@ impl Daemon {
                 let (at, window) = (ask.at, ask.window);
                 let len = ask.request.len() as u32;
                 r.ask = Some(ask);
-                node.with_flow(now, |f, env, fx| f.recover(&claim, Pos::new(at), len, window, env, fx))
+                node.with_flow(now, |f, env, fx| {
+                    f.recover(&claim, Pos::new(at), len, window, env, fx)
+                })
             }
         };
         if let Some(Err(e)) = done {
@@ -330,7 +383,8 @@ impl Daemon {
     fn answer(&mut self, node: &mut Node, e: &Entry, now: u64) {
         if let Some(r) = &mut self.recovery {
             if e.log.pos != r.answer.len() as u64 {
-                self.refusals.push(format!("answer at {}, not {}", e.log.pos, r.answer.len()));
+                self.refusals
+                    .push(format!("answer at {}, not {}", e.log.pos, r.answer.len()));
                 return;
             }
             r.answer.extend(&e.data);
@@ -396,12 +450,17 @@ impl Daemon {
     fn give_up(&mut self, node: &mut Node, why: String, now: u64) {
         self.refusals.push(why);
         self.recovery = None;
-        node.with_flow(now, |f, env, fx| f.reset_client(Counter::NotRecovered, env, fx));
+        node.with_flow(now, |f, env, fx| {
+            f.reset_client(Counter::NotRecovered, env, fx)
+        });
     }
 
     /// The record as it is here.
     pub fn record(&self) -> Option<&Record> {
-        self.tracker.as_ref().map(Tracker::record).or(self.store.as_ref())
+        self.tracker
+            .as_ref()
+            .map(Tracker::record)
+            .or(self.store.as_ref())
     }
 }
 

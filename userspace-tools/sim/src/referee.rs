@@ -57,9 +57,16 @@ impl Referee {
             // below can have made a timestamp recent.
             let at = client.offset(p.seq);
             let newer = |t: u32| (tsval.wrapping_sub(t) as i32) < 0;
-            if let Some((_, last)) = self.tsvals.iter().find(|(below, t)| *below <= at && newer(*t)) {
+            if let Some((_, last)) = self
+                .tsvals
+                .iter()
+                .find(|(below, t)| *below <= at && newer(*t))
+            {
                 let last = *last;
-                self.blame(format!("node {} sends TSval {tsval} after {last}: {p}", node.id));
+                self.blame(format!(
+                    "node {} sends TSval {tsval} after {last}: {p}",
+                    node.id
+                ));
             }
             if self.tsvals.len() == 64 {
                 self.tsvals.pop_front();
@@ -73,19 +80,30 @@ impl Referee {
     fn judge_ack(&mut self, node: &Node, p: &Tcp, client: &Sock) {
         let (next, una) = client.sent();
         let isn = client.cfg.isn;
-        let offset = |seq: u32| una as i64 + i64::from(seq.wrapping_sub(isn.wrapping_add(una as u32)) as i32);
+        let offset = |seq: u32| {
+            una as i64 + i64::from(seq.wrapping_sub(isn.wrapping_add(una as u32)) as i32)
+        };
         if !p.has(flags::ACK) {
             return self.blame(format!("without ACK: {p}"));
         }
         let ack = offset(p.ack);
         if ack > next as i64 || ack < 1 {
-            self.blame(format!("node {} acknowledges offset {ack} of {next}: {p}", node.id));
+            self.blame(format!(
+                "node {} acknowledges offset {ack} of {next}: {p}",
+                node.id
+            ));
         }
         let snap = node.flow.as_ref().map(|f| f.snapshot(0));
-        let gate = snap.as_ref().and_then(|s| s.ack_gate).filter(|_| node.policy.protect);
+        let gate = snap
+            .as_ref()
+            .and_then(|s| s.ack_gate)
+            .filter(|_| node.policy.protect);
         if let Some(gate) = gate {
             if (p.ack.wrapping_sub(gate as u32) as i32) > 0 {
-                self.blame(format!("ack {} beyond the gate {}: {p}", p.ack, gate as u32));
+                self.blame(format!(
+                    "ack {} beyond the gate {}: {p}",
+                    p.ack, gate as u32
+                ));
             }
         }
         for (l, r) in &p.sack {
@@ -107,7 +125,10 @@ impl Referee {
             // Rounding to another scale may take less than one unit.
             Some(t) if edge + (1 << shift) <= t.1 && ack >= una as i64 => {
                 let by = t.1 - edge;
-                self.blame(format!("node {} moves the window back by {by}: {p}", node.id));
+                self.blame(format!(
+                    "node {} moves the window back by {by}: {p}",
+                    node.id
+                ));
             }
             Some(t) => t.1 = t.1.max(edge),
             None => self.told.push((node.id, edge)),
@@ -122,7 +143,10 @@ impl Referee {
         if let Some(c) = self.committed {
             let beyond = end.wrapping_sub(c as u32) as i32;
             if beyond > 0 {
-                self.blame(format!("node {} lets {beyond} bytes go before commit: {p}", node.id));
+                self.blame(format!(
+                    "node {} lets {beyond} bytes go before commit: {p}",
+                    node.id
+                ));
             }
         }
         let next = client.received();
@@ -141,7 +165,9 @@ impl Referee {
         }
         self.base = self.base.max(keep);
         for (i, b) in p.payload.iter().enumerate() {
-            let Some(k) = (at + i as u64).checked_sub(self.base) else { continue };
+            let Some(k) = (at + i as u64).checked_sub(self.base) else {
+                continue;
+            };
             let k = k as usize;
             if k >= self.stream.len() {
                 if k > self.stream.len() + (8 << 20) {
@@ -152,7 +178,11 @@ impl Referee {
             if self.stream[k] == UNSEEN {
                 self.stream[k] = u16::from(*b);
             } else if self.stream[k] != u16::from(*b) {
-                return self.blame(format!("other bytes at offset {} from node {}: {p}", at + i as u64, node.id));
+                return self.blame(format!(
+                    "other bytes at offset {} from node {}: {p}",
+                    at + i as u64,
+                    node.id
+                ));
             }
         }
     }
@@ -163,7 +193,7 @@ impl Referee {
         let harmless = match odd {
             // Packets that overtake each other do that; see `leaves`.
             Odd::Paws { .. } => true,
-            Odd::Shrunk(_) | Odd::Echo(_) => late,
+            Odd::Shrunk(_) | Odd::BeyondWindow(_) | Odd::Echo(_) => late,
             _ => false,
         };
         if !harmless {

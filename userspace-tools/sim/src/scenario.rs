@@ -3,13 +3,13 @@
 //! What a case is made of. Everything follows from its seed.
 
 use crate::app::{Client, Object, Request};
-use libholdfast::http::Asked;
-use libholdfast::record::{object, Clock, Record, State};
-use libholdfast::types::{FlowKey, TcpOptions};
 use crate::packet::Tcp;
 use crate::rng::{mix, Rng};
 use crate::tcp::{Config, Sock};
 use holdfast_core::wire::{Endpoint, Key};
+use libholdfast::http::Asked;
+use libholdfast::record::{object, Clock, Record, State};
+use libholdfast::types::{FlowKey, TcpOptions};
 
 /// Where in its life a connection loses its server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -135,10 +135,20 @@ impl Scenario {
         let nodes = rng.pick(&[2, 2, 2, 3, 3, 4]);
         let family = rng.pick(&[4, 6]);
         let small = rng.permille(150);
-        let mss = |rng: &mut Rng| if small { 536 } else { rng.pick(&[1460, 1440, 1380, 1200]) };
+        let mss = |rng: &mut Rng| {
+            if small {
+                536
+            } else {
+                rng.pick(&[1460, 1440, 1380, 1200])
+            }
+        };
         let mut client = config(rng, 1460);
         client.mss = mss(rng);
-        let gso = if rng.permille(300) { rng.pick(&[4000, 16000, 60000]) } else { 0 };
+        let gso = if rng.permille(300) {
+            rng.pick(&[4000, 16000, 60000])
+        } else {
+            0
+        };
         // One farm: the same options, though not the same scale or clock.
         let like = config(rng, 1460);
         let servers: Vec<Config> = (0..nodes)
@@ -176,16 +186,35 @@ impl Scenario {
                     id,
                     range: part.then_some((a, last.map(|l| l.min(len - 1)))),
                     split: rng.permille(80).then(|| rng.range(1000, 300_000)),
-                    pause: if rng.permille(300) { 0 } else { rng.below(400_000) },
-                    stall: rng.permille(150).then(|| (rng.below(len.max(1)), rng.range(10_000, 3_000_000))),
-                    pad: if rng.permille(80) { rng.below(3000) as usize } else { 0 },
+                    pause: if rng.permille(300) {
+                        0
+                    } else {
+                        rng.below(400_000)
+                    },
+                    stall: rng
+                        .permille(150)
+                        .then(|| (rng.below(len.max(1)), rng.range(10_000, 3_000_000))),
+                    pad: if rng.permille(80) {
+                        rng.below(3000) as usize
+                    } else {
+                        0
+                    },
                 }
             })
             .collect();
         let mut crashes = vec![Self::first_crash(rng, &requests, &objects)];
         while crashes.len() < nodes as usize && rng.permille(400) {
-            let after = if rng.permille(500) { rng.below(60) } else { rng.below(600) };
-            crashes.push(Crash { request: 0, phase: CrashPhase::Recovery, body: 0, after });
+            let after = if rng.permille(500) {
+                rng.below(60)
+            } else {
+                rng.below(600)
+            };
+            crashes.push(Crash {
+                request: 0,
+                phase: CrashPhase::Recovery,
+                body: 0,
+                after,
+            });
         }
         if crashes.len() == nodes as usize && !rng.permille(100) {
             crashes.pop();
@@ -221,14 +250,21 @@ impl Scenario {
     fn first_crash(rng: &mut Rng, requests: &[Request], objects: &[Object]) -> Crash {
         use CrashPhase::*;
         let request = rng.below(requests.len() as u64) as usize;
-        let phase = rng.pick(&[Syn, Request, Waiting, Head, Body, Body, Body, Between, Teardown]);
+        let phase = rng.pick(&[
+            Syn, Request, Waiting, Head, Body, Body, Body, Between, Teardown,
+        ]);
         let request = if phase == Syn { 0 } else { request };
         let len = objects[requests[request].id].len;
         let after = match phase {
             Body => rng.below(40),
             _ => rng.below(10),
         };
-        Crash { request, phase, body: rng.below(len.max(1)), after }
+        Crash {
+            request,
+            phase,
+            body: rng.below(len.max(1)),
+            after,
+        }
     }
 
     /// A case whose client is beyond 4 GiB of one response.
@@ -237,20 +273,35 @@ impl Scenario {
         let rng = &mut Rng::new(mix(seed ^ 77));
         let body = rng.range(1 << 32, 20 << 32);
         let len = body + rng.range(1, 400_000);
-        sc.objects = vec![Object { len, etag: true, chunked: false, missing: 0 }];
-        sc.requests = vec![Request { id: 0, range: None, split: None, pause: 0, stall: None, pad: 0 }];
+        sc.objects = vec![Object {
+            len,
+            etag: true,
+            chunked: false,
+            missing: 0,
+        }];
+        sc.requests = vec![Request {
+            id: 0,
+            range: None,
+            split: None,
+            pause: 0,
+            stall: None,
+            pad: 0,
+        }];
         sc.nodes = 3;
         while sc.servers.len() < 3 {
             sc.servers.push(sc.servers[0].clone());
         }
         // The first one is gone before the case begins.
         let after = rng.below(300);
-        let second = Crash { request: 0, phase: CrashPhase::Recovery, body: 0, after };
+        let second = Crash {
+            request: 0,
+            phase: CrashPhase::Recovery,
+            body: 0,
+            after,
+        };
         sc.crashes = vec![second; 1 + usize::from(rng.permille(500))];
         sc.strict = true;
-        let head = format!(
-            "HTTP/1.1 200 OK\r\nETag: \"v0\"\r\nContent-Length: {len}\r\n\r\n"
-        );
+        let head = format!("HTTP/1.1 200 OK\r\nETag: \"v0\"\r\nContent-Length: {len}\r\n\r\n");
         let start = u64::from(sc.servers[0].isn) + 1;
         sc.teleport = Some(Teleport { body, start, head });
         sc
@@ -259,7 +310,10 @@ impl Scenario {
     /// The name of the connection.
     pub fn key(&self) -> Key {
         let end = |last: u8, port: u16| {
-            let mut e = Endpoint { addr: [0; 16], port: port.to_be_bytes() };
+            let mut e = Endpoint {
+                addr: [0; 16],
+                port: port.to_be_bytes(),
+            };
             if self.family == 4 {
                 e.addr[..4].copy_from_slice(&[10, 1, last, 7]);
             } else {
@@ -267,7 +321,11 @@ impl Scenario {
             }
             e
         };
-        Key::new(self.family, end(1, 40_000 + (self.seed % 20_000) as u16), end(2, 80))
+        Key::new(
+            self.family,
+            end(1, 40_000 + (self.seed % 20_000) as u16),
+            end(2, 80),
+        )
     }
 
     /// The set-up of the sockets of node `id`.
@@ -277,7 +335,10 @@ impl Scenario {
 
     /// Bytes of payload in a packet on the wire to the client.
     pub fn wire_mss(&self) -> usize {
-        let mss = self.client.mss.min(self.servers.iter().map(|s| s.mss).min().unwrap_or(1460));
+        let mss = self
+            .client
+            .mss
+            .min(self.servers.iter().map(|s| s.mss).min().unwrap_or(1460));
         usize::from(mss) - if self.client.ts { 12 } else { 0 }
     }
 
@@ -296,7 +357,13 @@ impl Scenario {
     /// The client's end of the connection.
     pub fn client_sock(&self) -> Sock {
         let key = self.key();
-        let sock = Sock::connect(self.client.clone(), self.family, key.client(), key.server(), 0);
+        let sock = Sock::connect(
+            self.client.clone(),
+            self.family,
+            key.client(),
+            key.server(),
+            0,
+        );
         let Some(t) = &self.teleport else { return sock };
         let server = &self.servers[0];
         let syn_ack = Tcp {

@@ -4,7 +4,6 @@
 
 use crate::app::{Client, Server, Stage};
 use crate::node::Node;
-use libholdfast::record::State as RecordState;
 use crate::packet::Tcp;
 use crate::policy::Daemon;
 use crate::referee::Referee;
@@ -12,6 +11,7 @@ use crate::rng::Rng;
 use crate::scenario::{CrashPhase, Scenario};
 use crate::tcp::{Odd, Sock, State};
 use holdfast_core::flow::{Phase, Policy};
+use libholdfast::record::State as RecordState;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
@@ -26,8 +26,17 @@ enum Event {
     ToService(Vec<u8>),
     ToClient(u32, Vec<u8>),
     Daemon(u32),
-    Record { from: u32, to: u32, seq: u64, bytes: Vec<u8> },
-    Stored { from: u32, to: u32, seq: u64 },
+    Record {
+        from: u32,
+        to: u32,
+        seq: u64,
+        bytes: Vec<u8>,
+    },
+    Stored {
+        from: u32,
+        to: u32,
+        seq: u64,
+    },
     TakeOver(u32),
 }
 
@@ -81,7 +90,6 @@ pub struct World {
     referee: Referee,
     crashes: Vec<CrashPhase>,
     countdown: Option<u64>,
-    since_takeover: u64,
     excuse: Option<&'static str>,
     events: u64,
 }
@@ -125,7 +133,6 @@ impl World {
             referee: Referee::default(),
             crashes: Vec::new(),
             countdown: None,
-            since_takeover: 0,
             excuse: (!sc.strict).then_some("eager"),
             events: 0,
             sc,
@@ -146,7 +153,8 @@ impl World {
 
     fn schedule(&mut self, at: u64, event: Event) {
         self.number += 1;
-        self.queue.push(Reverse((at.max(self.now), self.number, event)));
+        self.queue
+            .push(Reverse((at.max(self.now), self.number, event)));
     }
 
     /// Runs it to its end.
@@ -183,17 +191,32 @@ impl World {
             time: self.now,
             events: self.events,
             counts,
-            refusals: self.daemons.iter().flat_map(|d| d.refusals.clone()).collect(),
+            refusals: self
+                .daemons
+                .iter()
+                .flat_map(|d| d.refusals.clone())
+                .collect(),
         }
     }
 
     fn timer(&self) -> Option<u64> {
-        let nodes = self.nodes.iter().filter(|n| n.alive).filter_map(Node::deadline);
-        let free = self.nodes.iter().filter(|n| n.alive && !self.busy[n.id as usize]);
+        let nodes = self
+            .nodes
+            .iter()
+            .filter(|n| n.alive)
+            .filter_map(Node::deadline);
+        let free = self
+            .nodes
+            .iter()
+            .filter(|n| n.alive && !self.busy[n.id as usize]);
         let daemons = free.filter_map(|n| self.daemons[n.id as usize].retry);
         let open = self.sock.state == State::Open;
         let client = self.client.deadline().filter(|_| open);
-        nodes.chain(daemons).chain(self.sock.deadline()).chain(client).min()
+        nodes
+            .chain(daemons)
+            .chain(self.sock.deadline())
+            .chain(client)
+            .min()
     }
 
     fn trace(&self, what: impl Fn() -> String) {
@@ -220,8 +243,10 @@ impl World {
                 let late = from as usize != self.owner;
                 self.sock.input(&p, self.now);
                 for odd in std::mem::take(&mut self.sock.oddities) {
-                    // Another server may have a smaller window.
-                    let other = matches!(odd, Odd::Shrunk(_)) && !self.crashes.is_empty();
+                    // Another server may have a smaller window,
+                    // and what a ghost asked for may not fit a tiny one of the client.
+                    let other = matches!(odd, Odd::Shrunk(_) | Odd::BeyondWindow(_));
+                    let other = other && !self.crashes.is_empty();
                     self.referee.odd("the client", &p, odd, late || other);
                 }
             }
@@ -232,7 +257,12 @@ impl World {
                     self.daemons[i].run(&mut self.nodes[i], self.now);
                 }
             }
-            Event::Record { from, to, seq, bytes } => {
+            Event::Record {
+                from,
+                to,
+                seq,
+                bytes,
+            } => {
                 if self.nodes[to as usize].alive {
                     self.daemons[to as usize].store(&bytes, self.now);
                     let at = self.now + self.rng.range(self.sc.peer_delay / 2, self.sc.peer_delay);
@@ -241,14 +271,19 @@ impl World {
             }
             Event::Stored { from, to, seq } => self.daemons[from as usize].peer_has(to, seq),
             Event::TakeOver(n) => {
+                let answered = self.nodes[self.owner].sock.is_some();
                 self.owner = n as usize;
-                self.since_takeover = 0;
                 self.trace(|| format!("node {n} takes over"));
                 let (d, node) = (&mut self.daemons[n as usize], &mut self.nodes[n as usize]);
-                if d.store.is_none() && self.sock.state != State::SynSent {
+                // Its SYN-ACK may still be on the way.
+                let begun = self.sock.state != State::SynSent || answered;
+                if d.store.is_none() && begun {
                     self.excuse.get_or_insert("no record yet");
                 }
-                if matches!(d.store.as_ref().map(|r| &r.state), Some(RecordState::Unprotected(_))) {
+                if matches!(
+                    d.store.as_ref().map(|r| &r.state),
+                    Some(RecordState::Unprotected(_))
+                ) {
                     self.excuse.get_or_insert("unprotected");
                 }
                 d.take_over(node, self.now);
@@ -277,8 +312,12 @@ impl World {
 
     fn work(&mut self, i: usize) {
         let now = self.now;
-        let peers: Vec<u32> =
-            self.nodes.iter().filter(|n| n.alive && n.id as usize != i).map(|n| n.id).collect();
+        let peers: Vec<u32> = self
+            .nodes
+            .iter()
+            .filter(|n| n.alive && n.id as usize != i)
+            .map(|n| n.id)
+            .collect();
         let (node, daemon) = (&mut self.nodes[i], &mut self.daemons[i]);
         node.tick(now);
         node.poll(&self.sc.objects, now);
@@ -291,7 +330,8 @@ impl World {
         for (odd, p) in std::mem::take(&mut node.odd) {
             // A ghost offers its own window, not the client's.
             let other = matches!(odd, Odd::Shrunk(_)) && !self.crashes.is_empty();
-            self.referee.odd(&format!("the socket of node {i}"), &p, odd, other);
+            self.referee
+                .odd(&format!("the socket of node {i}"), &p, odd, other);
         }
         for fault in std::mem::take(&mut node.faults) {
             self.referee.blame(format!("node {i}: {fault}"));
@@ -311,7 +351,15 @@ impl World {
             for to in &peers {
                 // One stream each: in order.
                 let at = now + self.sc.peer_delay;
-                self.schedule(at, Event::Record { from: i as u32, to: *to, seq, bytes: bytes.clone() });
+                self.schedule(
+                    at,
+                    Event::Record {
+                        from: i as u32,
+                        to: *to,
+                        seq,
+                        bytes: bytes.clone(),
+                    },
+                );
             }
         }
         for p in tx {
@@ -331,7 +379,8 @@ impl World {
         self.referee.leaves(&self.nodes[i], &p, &self.sock);
         if i != self.owner {
             // The address is elsewhere; only a node that was wrongly declared dead gets here.
-            self.referee.blame(format!("node {i} speaks for {}: {p}", self.owner));
+            self.referee
+                .blame(format!("node {i} speaks for {}: {p}", self.owner));
         }
         for p in p.segments(self.sc.wire_mss()) {
             self.trace(|| format!("node {i}   -> {p}"));
@@ -383,8 +432,9 @@ impl World {
     }
 
     fn maybe_crash(&mut self) {
-        self.since_takeover += 1;
-        let Some(crash) = self.sc.crashes.get(self.crashes.len()).copied() else { return };
+        let Some(crash) = self.sc.crashes.get(self.crashes.len()).copied() else {
+            return;
+        };
         if !self.nodes[self.owner].alive {
             return;
         }
@@ -411,7 +461,10 @@ impl World {
             None => return,
         }
         self.countdown = None;
-        let recovering = !matches!(self.nodes[self.owner].phase(), Some(Phase::Open | Phase::Opening | Phase::Closing));
+        let recovering = !matches!(
+            self.nodes[self.owner].phase(),
+            Some(Phase::Open | Phase::Opening | Phase::Closing)
+        );
         let phase = match self.crashes.is_empty() {
             false if recovering => CrashPhase::Recovery,
             _ => phase,
@@ -439,7 +492,13 @@ impl World {
     fn excuse_crash(&mut self, dead: usize) {
         // The response before may not be over for the server's side yet.
         let at = self.client.at;
-        for r in self.sc.requests.iter().take(at + 1).skip(at.saturating_sub(1)) {
+        for r in self
+            .sc
+            .requests
+            .iter()
+            .take(at + 1)
+            .skip(at.saturating_sub(1))
+        {
             let o = &self.sc.objects[r.id];
             let why = if r.split.is_some() || r.pad > 400 {
                 // Bytes behind a pause are acknowledged before they are recorded.
@@ -475,7 +534,13 @@ impl World {
             return Some(Outcome::Wrong("closed before everything came".into()));
         }
         if let Some(why) = self.sock.failed {
-            let why = format!("{why}; {:?}", self.daemons.iter().flat_map(|d| &d.refusals).collect::<Vec<_>>());
+            let why = format!(
+                "{why}; {:?}",
+                self.daemons
+                    .iter()
+                    .flat_map(|d| &d.refusals)
+                    .collect::<Vec<_>>()
+            );
             return Some(self.lost_or_excused(why, false));
         }
         if self.now > TIME_LIMIT || self.events > EVENT_LIMIT {

@@ -160,9 +160,18 @@ impl Sock {
         self.ts &= p.ts.is_some();
         self.sack &= p.sack_ok;
         let scaled = self.cfg.wscale.is_some() && p.wscale.is_some();
-        self.r.scale = if scaled { self.cfg.wscale.unwrap_or(0) } else { 0 };
-        self.s.scale = if scaled { p.wscale.unwrap_or(0).min(14) } else { 0 };
-        self.s.mss = usize::from(p.mss.unwrap_or(536).min(self.cfg.mss)) - if self.ts { 12 } else { 0 };
+        self.r.scale = if scaled {
+            self.cfg.wscale.unwrap_or(0)
+        } else {
+            0
+        };
+        self.s.scale = if scaled {
+            p.wscale.unwrap_or(0).min(14)
+        } else {
+            0
+        };
+        self.s.mss =
+            usize::from(p.mss.unwrap_or(536).min(self.cfg.mss)) - if self.ts { 12 } else { 0 };
         self.s.begin_window();
         self.s.wnd = u64::from(p.window);
         self.s.wnd_edge = 1 + self.s.wnd;
@@ -242,7 +251,8 @@ impl Sock {
             self.state = State::Open;
         }
         if p.seq_len() > 0 {
-            self.r.data(p, off as u64, self.sack, &mut self.oddities, now);
+            self.r
+                .data(p, off as u64, self.sack, &mut self.oddities, now);
         }
         if self.s.fin_acked() && self.r.fin_taken && self.state == State::Open {
             self.state = State::TimeWait;
@@ -261,7 +271,10 @@ impl Sock {
                     let old = (v.wrapping_sub(self.ts_recent) as i32) < 0;
                     if old && now < self.ts_recent_at + 24 * 86400 * 1_000_000 {
                         if new && off <= self.r.next as i64 {
-                            self.oddities.push(Odd::Paws { tsval: v, recent: self.ts_recent });
+                            self.oddities.push(Odd::Paws {
+                                tsval: v,
+                                recent: self.ts_recent,
+                            });
                         }
                         self.out_of_window(p, off, now);
                         return false;
@@ -342,7 +355,10 @@ impl Sock {
         };
         if bits & flags::SYN != 0 {
             p.mss = Some(self.cfg.mss);
-            p.wscale = self.cfg.wscale.filter(|_| !synced || self.r.scale > 0 || self.s.scale > 0);
+            p.wscale = self
+                .cfg
+                .wscale
+                .filter(|_| !synced || self.r.scale > 0 || self.s.scale > 0);
             p.sack_ok = self.sack;
             p.window = self.r.syn_window();
         } else {
@@ -366,7 +382,10 @@ impl Sock {
         if self.state == State::Closed {
             return None;
         }
-        [self.s.deadline(), self.r.delack].into_iter().flatten().min()
+        [self.s.deadline(), self.r.delack]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// A timer may have run out.

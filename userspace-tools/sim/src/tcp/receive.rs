@@ -105,7 +105,9 @@ impl Receiver {
     pub fn sack_blocks(&self, most: usize) -> Vec<(u32, u32)> {
         let blocks = self.blocks.iter().map(|(l, r)| (*l as i64, *r as i64));
         let all = self.dsack.into_iter().chain(blocks);
-        all.take(most).map(|(l, r)| (self.wire(l as u64), self.wire(r as u64))).collect()
+        all.take(most)
+            .map(|(l, r)| (self.wire(l as u64), self.wire(r as u64)))
+            .collect()
     }
 
     /// Takes the payload and FIN of an acceptable segment at offset `off`.
@@ -148,7 +150,8 @@ impl Receiver {
             self.drain();
             let quick = self.quick > 0;
             self.quick = self.quick.saturating_sub(1);
-            if filled || quick || self.unacked > 2 * 1000 || off < self.next && self.dsack.is_some() {
+            if filled || quick || self.unacked > 2 * 1000 || off < self.next && self.dsack.is_some()
+            {
                 self.ack_now = true;
             } else {
                 self.delack = self.delack.or(Some(now + DELACK));

@@ -180,7 +180,11 @@ impl Sender {
             Some(l) => l.at = l.at.max(ack),
             None => {}
         }
-        let grow = if self.cwnd < self.ssthresh { self.mss } else { self.mss * self.mss / self.cwnd.max(1) };
+        let grow = if self.cwnd < self.ssthresh {
+            self.mss
+        } else {
+            self.mss * self.mss / self.cwnd.max(1)
+        };
         self.cwnd = (self.cwnd + grow).min(1 << 20);
         self.arm(now);
     }
@@ -189,7 +193,13 @@ impl Sender {
         let busy = self.next > self.una || self.syn_due;
         self.rto_at = busy.then(|| now + self.rto());
         self.tlp_at = match self.srtt {
-            Some(s) if busy && self.tlp && self.loss.is_none() && !self.probe_tail && self.tries == 0 => {
+            Some(s)
+                if busy
+                    && self.tlp
+                    && self.loss.is_none()
+                    && !self.probe_tail
+                    && self.tries == 0 =>
+            {
                 Some(now + (2 * s).max(10_000) + 50_000)
             }
             _ => None,
@@ -238,7 +248,11 @@ impl Sender {
                 odd.push(Odd::Reneged);
                 self.sacked.clear();
             }
-            self.loss = Some(Loss { until: self.next, at: self.una, timeout: true });
+            self.loss = Some(Loss {
+                until: self.next,
+                at: self.una,
+                timeout: true,
+            });
             self.timed = None;
             self.dupacks = 0;
         } else {
@@ -252,7 +266,11 @@ impl Sender {
         // The last segment again; what is lost before it is then SACKed around.
         if self.loss.is_none() && self.next > self.una {
             let at = self.next.saturating_sub(self.mss as u64).max(self.una);
-            self.loss = Some(Loss { until: self.next, at, timeout: false });
+            self.loss = Some(Loss {
+                until: self.next,
+                at,
+                timeout: false,
+            });
             self.rto_at = Some(now + self.rto());
         }
         true
@@ -265,7 +283,9 @@ impl Sender {
             l.until
         } else {
             let high = self.sacked.iter().map(|b| b.0).max();
-            high.unwrap_or(self.una + self.mss as u64).max(self.una + 1).min(l.until)
+            high.unwrap_or(self.una + self.mss as u64)
+                .max(self.una + 1)
+                .min(l.until)
         };
         let mut at = l.at.max(self.una);
         while let Some((_, r)) = self.sacked.iter().find(|(sl, r)| *sl <= at && at < *r) {
@@ -274,7 +294,13 @@ impl Sender {
         if at >= limit {
             return None;
         }
-        let stop = self.sacked.iter().map(|b| b.0).filter(|sl| *sl > at).min().unwrap_or(limit);
+        let stop = self
+            .sacked
+            .iter()
+            .map(|b| b.0)
+            .filter(|sl| *sl > at)
+            .min()
+            .unwrap_or(limit);
         Some((at, (stop.min(limit) - at).min(self.mss as u64)))
     }
 }
@@ -286,7 +312,8 @@ impl Sock {
         let wire = self.cfg.isn.wrapping_add(una as u32);
         let ack = una as i64 + i64::from(p.ack.wrapping_sub(wire) as i32);
         if ack > self.s.next as i64 {
-            self.oddities.push(Odd::AckUnsent((ack - self.s.next as i64) as u64));
+            self.oddities
+                .push(Odd::AckUnsent((ack - self.s.next as i64) as u64));
             return false;
         }
         let sacked_before: usize = self.s.sacked.len();
@@ -297,7 +324,7 @@ impl Sock {
         }
         let ack = ack as u64;
         let wnd = u64::from(p.window) << if p.has(flags::SYN) { 0 } else { self.s.scale };
-        let newer = off > self.s.wl1 || (off == self.s.wl1 && (ack > una || wnd > self.s.wnd)) || ack > una;
+        let newer = ack > una || off > self.s.wl1 || (off == self.s.wl1 && wnd > self.s.wnd);
         let same_window = wnd == self.s.wnd;
         if newer {
             let edge = ack + wnd;
@@ -326,7 +353,11 @@ impl Sock {
                 }
             }
             self.s.acked_to(ack, now);
-        } else if self.s.next > una && p.payload.is_empty() && !p.has(flags::FIN) && (same_window || more_sacked) {
+        } else if self.s.next > una
+            && p.payload.is_empty()
+            && !p.has(flags::FIN)
+            && (same_window || more_sacked)
+        {
             self.s.dupacks += 1;
             if more_sacked && sacked_before == 0 {
                 self.s.dupacks = self.s.dupacks.max(1);
@@ -335,7 +366,11 @@ impl Sock {
                 self.s.ssthresh = (self.s.in_flight() / 2).max(2 * self.s.mss);
                 self.s.cwnd = self.s.ssthresh;
                 self.s.probe_tail = false;
-                self.s.loss = Some(Loss { until: self.s.next, at: una, timeout: false });
+                self.s.loss = Some(Loss {
+                    until: self.s.next,
+                    at: una,
+                    timeout: false,
+                });
             }
         }
         true
@@ -390,7 +425,11 @@ impl Sock {
         if self.s.una == 0 {
             if self.s.syn_due {
                 self.s.syn_due = false;
-                let bits = if self.state == State::SynSent { flags::SYN } else { flags::SYN | flags::ACK };
+                let bits = if self.state == State::SynSent {
+                    flags::SYN
+                } else {
+                    flags::SYN | flags::ACK
+                };
                 if self.s.next == 0 {
                     self.s.timed = Some((0, now));
                 }
@@ -433,11 +472,15 @@ impl Sock {
             if len == 0 || (cwnd < len.min(s.mss as u64) && s.next > s.una) {
                 break;
             }
-            let len = if cwnd >= s.mss as u64 { len.min(cwnd / s.mss as u64 * s.mss as u64) } else { len.min(s.mss as u64) };
+            let len = if cwnd >= s.mss as u64 {
+                len.min(cwnd / s.mss as u64 * s.mss as u64)
+            } else {
+                len.min(s.mss as u64)
+            };
             // Nagle, and no silly windows from our side.
             let small = len < s.mss as u64;
             let tail = len == left;
-            if small && s.next > s.una && ((s.nagle && tail && !s.closing) || !tail) {
+            if small && s.next > s.una && (!tail || (s.nagle && !s.closing)) {
                 break;
             }
             let at = s.next;
