@@ -62,6 +62,8 @@ site_up() {
 		site_host "$name"
 		NODES+=("$name")
 		in_ns "$name" sysctl -qw net.ipv4.ip_nonlocal_bind=1 net.ipv6.ip_nonlocal_bind=1
+		# What a dead machine's sockets still want to say keeps its namespace alive.
+		in_ns "$name" sysctl -qw net.ipv4.tcp_orphan_retries=1
 	done
 	mkdir -p "$SITE/www"
 	(umask 077 && head -c 32 /dev/urandom | base64 >"$SITE/secret")

@@ -231,7 +231,7 @@ class Guest:
         `output` and `error` take what it says instead of the process's `out` and `err`."""
         argv = ["/bin/bash", "-c", command] if isinstance(command, str) else list(command)
         environment = {"HOLDFAST_KO": str(TOP / f"build/{self.kernel}/holdfast.ko"), "HOLDFAST_KERNEL": self.kernel,
-                       "PATH": f"{TOP}/build/tools/release:{os.environ['PATH']}"}
+                       "PATH": f"/run/holdfast/bin:{os.environ['PATH']}"}
         environment |= {k: v for k, v in os.environ.items() if k in ("HOLDFAST_SEED", "RUST_BACKTRACE")} | dict(env or {})
         lists = [[cwd], argv, [f"{k}={v}" for k, v in environment.items()]]
         # An empty string ends a list, so an empty argument cannot be passed; a shell command can.
