@@ -88,7 +88,7 @@ pub(crate) const A_OPTIONS_SACK: u16 = 4;
 /// `timestamps` of `options`.
 pub(crate) const A_OPTIONS_TIMESTAMPS: u16 = 5;
 
-/// `id` of `flow`: Number of the flow, unique since the module was loaded.
+/// `id` of `flow`: Number of the flow, unique in its namespace since the module was loaded.
 pub(crate) const A_FLOW_ID: u16 = 1;
 /// `client-addr` of `flow`.
 pub(crate) const A_FLOW_CLIENT_ADDR: u16 = 2;
@@ -147,10 +147,8 @@ pub(crate) const A_FLOW_ANSWER_LENGTH: u16 = 27;
 pub(crate) const A_FLOW_ANSWER_WINDOW: u16 = 28;
 /// `verdict` of `flow`.
 pub(crate) const A_FLOW_VERDICT: u16 = 29;
-/// `request-start` of `flow`: Position of the first byte of the current request.
-pub(crate) const A_FLOW_REQUEST_START: u16 = 30;
 /// `reason` of `flow`: Number of the counter that says why a flow failed.
-pub(crate) const A_FLOW_REASON: u16 = 31;
+pub(crate) const A_FLOW_REASON: u16 = 30;
 
 /// `id` of `release`.
 pub(crate) const A_RELEASE_ID: u16 = 1;

@@ -134,6 +134,11 @@ impl Path {
         if let Some(entry) = self.namespace.find(key, guard) {
             return self.decide(packet, entry, Dir::ToService, env, at, guard);
         }
+        // Anybody can send what makes a flow; it must at least be whole.
+        if !packet.tcp_checksum_ok(at.tcp_offset).unwrap_or(false) {
+            self.namespace.count(Counter::ChecksumBad);
+            return packet.accept();
+        }
         let Ok(flags) = show(&mut packet, |p| p.flags()) else {
             return packet.accept();
         };

@@ -94,8 +94,8 @@ def main() -> int:
         while curl.running:
             size = int(client.run("stat -c %s /tmp/file 2>/dev/null || echo 0").out)
             if not killed and size >= KILL_AT:
-                a.kill()
                 killed = time.time()
+                a.kill()
                 progress.show(size, "a is dead")
             progress.show(size, "from a" if not killed else "a is dead")
             time.sleep(0.1)

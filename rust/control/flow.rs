@@ -162,6 +162,13 @@ fn find_or_claim(
             ENOENT,
         ));
     };
+    if !env.policy.protect {
+        return Err(info.error(
+            nl::A_FLOW_SERVICE_ADDR,
+            c"this service is only observed",
+            EPERM,
+        ));
+    }
     match namespace.find(key, &guard) {
         Some(entry) => Ok(entry.into()),
         None => namespace
@@ -439,7 +446,8 @@ impl Do for SpliceAdd {
         let delta = |number| info.u32(number).unwrap_or(0);
         let flow = Flow::spliced(
             key,
-            Delta::new(delta(nl::A_FLOW_DELTA_C2S)),
+            // A delta leads to the client; what is asked for leads to the local side.
+            Delta::new(delta(nl::A_FLOW_DELTA_C2S).wrapping_neg()),
             Delta::new(delta(nl::A_FLOW_DELTA_S2C)),
             delta(nl::A_FLOW_DELTA_TS),
         );

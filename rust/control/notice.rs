@@ -29,10 +29,11 @@ impl Notice {
     /// Tells who listens. Softirq or process context.
     pub(crate) fn send(&self, net: &Net) {
         let event = match self.snapshot.phase {
-            Phase::Opening | Phase::Passing => return,
-            Phase::Open if self.snapshot.delta_s2c == 0 => nl::EVENT_OPENED,
-            Phase::Open => nl::EVENT_SPLICED,
-            Phase::Orphan | Phase::Locating | Phase::Located => nl::EVENT_LOCATED,
+            // Nothing is known yet, or nothing of ours any more.
+            Phase::Opening | Phase::Orphan | Phase::Locating | Phase::Passing => return,
+            Phase::Open if self.snapshot.joined => nl::EVENT_SPLICED,
+            Phase::Open => nl::EVENT_OPENED,
+            Phase::Located => nl::EVENT_LOCATED,
             Phase::Ghost | Phase::Joining => nl::EVENT_RECOVERING,
             Phase::Closing if self.snapshot.failed => nl::EVENT_FAILED,
             Phase::Closing => nl::EVENT_CLOSED,

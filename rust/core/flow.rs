@@ -297,13 +297,15 @@ impl Flow {
             object_end: self.object.and_then(|o| o.end).map(Pos::raw),
             data_gate: self.s2c.gate.position().map(Pos::raw),
             ack_gate: self.c2s.gate.position().map(Pos::raw),
-            delta_c2s: self.splice.delta_c2s().raw(),
+            // Towards the local side, as it is asked for.
+            delta_c2s: self.splice.delta_c2s().raw().wrapping_neg(),
             delta_s2c: self.splice.delta_s2c().raw(),
             delta_ts: self.splice.clock().delta,
             handshake: self.handshake,
             tsval: self.clock.tsval,
             tsecr: self.clock.tsecr,
             ts_age: now.saturating_sub(self.clock.since) as u32,
+            joined: self.joined,
             failed: self.reason.is_some(),
             reason: self.reason.or(self.unprotected),
         }
@@ -480,6 +482,7 @@ pub struct Snapshot {
     pub tsval: u32,
     pub tsecr: u32,
     pub ts_age: u32,
+    pub joined: bool,
     pub failed: bool,
     pub reason: Option<Counter>,
 }

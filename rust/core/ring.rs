@@ -13,14 +13,11 @@
 //! ```
 //!
 //! A record is contiguous: where it would cross the end of the area, a [`Kind::Pad`] record
-//! fills the rest. Its length is written last, with release order, without [`BUSY`]; a
-//! reader that meets [`BUSY`] waits. Everything is in native byte order and 8-byte aligned.
+//! fills the rest. A record is whole before the producer count moves over it. Everything is in
+//! native byte order and 8-byte aligned.
 //! The kernel never trusts the consumer count: one that is impossible counts as a full ring.
 
 use ::core::mem::size_of;
-
-/// Bit of [`Record::len`] that says that the record is still being written.
-pub const BUSY: u32 = 1 << 31;
 
 /// Records begin and end on multiples of this many bytes.
 pub const ALIGN: u64 = 8;
@@ -55,7 +52,7 @@ pub enum Kind {
     Answer = 7,
     /// The flow is joined. `pos`: the s2c position of the first byte of the server's own.
     Spliced = 8,
-    /// The flow could not be continued and was reset. `window`: a [`super::counter::Counter`].
+    /// The flow could not be continued, not yet or not any more. `window`: a [`super::counter::Counter`].
     Failed = 9,
     /// The flow is over. With [`flags::RST`] it was reset.
     Closed = 10,
@@ -111,7 +108,7 @@ pub mod flags {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Record {
-    /// Bytes of the whole record with padding, or'ed with [`BUSY`].
+    /// Bytes of the whole record with padding.
     pub len: u32,
     /// A [`Kind`].
     pub kind: u16,

@@ -58,8 +58,6 @@ enum Command {
     Splice(cmd::splice::Splice),
     /// Continue a connection by hand (for experts)
     Recover(cmd::recover::Recover),
-    /// Move all connections of this node to its peers, before maintenance
-    Drain(cmd::drain::Drain),
     /// Print what happens, as it happens
     Monitor(cmd::monitor::Monitor),
     /// Print counters
@@ -77,7 +75,6 @@ fn run(cli: &Cli, out: &mut Output) -> Result<(), Fail> {
         Command::Flow(c) => c.run(out),
         Command::Splice(c) => c.run(out),
         Command::Recover(c) => c.run(out),
-        Command::Drain(c) => c.run(out),
         Command::Monitor(c) => c.run(out),
         Command::Stats(c) => c.run(out),
         Command::Status(c) => c.run(out),
@@ -128,7 +125,6 @@ mod tests {
             "recover 192.0.2.7:40000 192.0.2.1:80 --generation 2 --c2s-next 1000 --at 5000 \
              --mss 1460 --wscale 7,8 --sack --timestamps 1,2,3 --request - --prefix /dev/null \
              --answer-length 100",
-            "drain --socket /tmp/x",
             "monitor",
             "stats --all",
             "status --why",

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
-use libholdfast::record::Record;
+use libholdfast::record::{Clock, Record};
 use libholdfast::tracker::{Action, Event, Release, Tracker};
 use libholdfast::types::FlowKey;
 use serde_json::json;
@@ -129,12 +129,19 @@ impl<K: Kernel> Engine<K> {
                 desc,
                 start,
                 request,
+                ts,
             } => {
+                let clock = ts.map(|(tsval, tsecr)| Clock {
+                    tsval,
+                    tsecr,
+                    heard: time,
+                });
                 let strict = self.is_strict(&desc.key);
                 let t = Tracker::opened(
                     desc.key,
                     desc.generation,
                     desc.options,
+                    clock,
                     strict,
                     request,
                     start,

@@ -121,6 +121,7 @@ pub enum What {
         desc: Desc,
         start: u64,
         request: u64,
+        ts: Option<(u32, u32)>,
     },
     C2s {
         pos: u64,

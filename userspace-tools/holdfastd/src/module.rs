@@ -127,6 +127,7 @@ fn entry(e: &ring::Entry<'_>) -> Option<Entry> {
             desc: desc()?,
             start: pos,
             request: ack,
+            ts,
         },
         Kind::C2s => What::C2s {
             pos,

@@ -70,6 +70,7 @@ fn serve(e: &mut Engine<FakeKernel>) {
             desc: desc(1),
             start: 2000,
             request: 1000,
+            ts: None,
         },
         What::Object {
             start: 2000,
@@ -462,6 +463,7 @@ async fn two_daemons_share_records_and_one_takes_over_from_the_other() {
                     desc: desc(1),
                     start: 2000,
                     request: 1000,
+                    ts: None,
                 },
                 What::Object {
                     start: 2000,

@@ -32,7 +32,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 pub use holdfast_core::ring::{flags, Kind, Record};
-use holdfast_core::ring::{ALIGN, BUSY, HEADER};
+use holdfast_core::ring::{ALIGN, HEADER};
 
 use crate::error::{Error, Result};
 
@@ -235,9 +235,6 @@ impl Ring {
         let offset = (self.position & (self.size - 1)) as usize;
         let room = (self.size - offset as u64).min(ready);
         let raw = self.kernel.half(self.page + offset).load(Ordering::Acquire);
-        if raw & BUSY != 0 {
-            return Ok(None);
-        }
         let len = u64::from(raw);
         if len < ALIGN || len % ALIGN != 0 || len > room {
             return Err(corrupt("an impossible length"));
@@ -550,19 +547,6 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_is_being_written_is_waited_for() {
-        let mut kernel = Kernel::new();
-        let mut ring = kernel.open();
-        kernel.write(Kind::Object, b"");
-        let len = (HEADER as u32).to_ne_bytes();
-        kernel.put_data(0, &(HEADER as u32 | BUSY).to_ne_bytes());
-        assert!(ring.next().unwrap().is_none());
-        kernel.put_data(0, &len);
-        assert_eq!(ring.next().unwrap().unwrap().kind, Kind::Object);
-        assert!(ring.next().unwrap().is_none());
-    }
-
-    #[test]
     fn a_second_reader_goes_on_where_the_first_stopped() {
         let mut kernel = Kernel::new();
         kernel.write(Kind::Object, b"");
@@ -592,7 +576,7 @@ mod tests {
     #[test]
     fn impossible_records_are_errors() {
         assert_eq!(spoiled(|_| ()), Ok(true));
-        for len in [0, 4, 12, HEADER as u32 + 24, 4096, 8192, BUSY - 8] {
+        for len in [0, 4, 12, HEADER as u32 + 24, 4096, 8192, u32::MAX - 7] {
             assert!(spoiled(|r| r.len = len).is_err(), "{len}");
         }
         assert!(

@@ -117,6 +117,7 @@ impl Tracker {
         key: FlowKey,
         generation: u32,
         options: TcpOptions,
+        clock: Option<Clock>,
         strict: bool,
         request: u64,
         start: u64,
@@ -125,7 +126,7 @@ impl Tracker {
             key,
             generation,
             options,
-            clock: None,
+            clock,
             strict,
             request,
             start,
@@ -165,7 +166,7 @@ impl Tracker {
         c2s_next: u64,
         s2c_acked: u64,
     ) -> Self {
-        let mut t = Self::opened(key, generation, options, strict, c2s_next, s2c_acked);
+        let mut t = Self::opened(key, generation, options, None, strict, c2s_next, s2c_acked);
         t.record.state = State::Unprotected(Doubt::Lost);
         t.adopted = true;
         t
@@ -418,7 +419,7 @@ mod tests {
     const OK: &[u8] = b"HTTP/1.1 200 OK\r\nETag: \"t\"\r\nContent-Length: 5000\r\n\r\n";
 
     fn tracker() -> Tracker {
-        Tracker::opened(key(), 0, TcpOptions::default(), true, REQ, START)
+        Tracker::opened(key(), 0, TcpOptions::default(), None, true, REQ, START)
     }
 
     fn c2s(t: &mut Tracker, pos: u64, data: &[u8]) -> Vec<Action> {

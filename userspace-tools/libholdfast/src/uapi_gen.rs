@@ -82,7 +82,7 @@ pub const A_OPTIONS_SACK: u16 = 4;
 /// `timestamps` of `options`.
 pub const A_OPTIONS_TIMESTAMPS: u16 = 5;
 
-/// `id` of `flow`: Number of the flow, unique since the module was loaded.
+/// `id` of `flow`: Number of the flow, unique in its namespace since the module was loaded.
 pub const A_FLOW_ID: u16 = 1;
 /// `client-addr` of `flow`.
 pub const A_FLOW_CLIENT_ADDR: u16 = 2;
@@ -141,10 +141,8 @@ pub const A_FLOW_ANSWER_LENGTH: u16 = 27;
 pub const A_FLOW_ANSWER_WINDOW: u16 = 28;
 /// `verdict` of `flow`.
 pub const A_FLOW_VERDICT: u16 = 29;
-/// `request-start` of `flow`: Position of the first byte of the current request.
-pub const A_FLOW_REQUEST_START: u16 = 30;
 /// `reason` of `flow`: Number of the counter that says why a flow failed.
-pub const A_FLOW_REASON: u16 = 31;
+pub const A_FLOW_REASON: u16 = 30;
 
 /// `id` of `release`.
 pub const A_RELEASE_ID: u16 = 1;
@@ -445,7 +443,6 @@ pub static FLOW_ATTRS: AttrSet = AttrSet {
         (A_FLOW_ANSWER_LENGTH, "answer-length", Nested::None),
         (A_FLOW_ANSWER_WINDOW, "answer-window", Nested::None),
         (A_FLOW_VERDICT, "verdict", Nested::None),
-        (A_FLOW_REQUEST_START, "request-start", Nested::None),
         (A_FLOW_REASON, "reason", Nested::None),
     ],
 };

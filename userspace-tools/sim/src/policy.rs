@@ -192,16 +192,20 @@ impl Daemon {
                 };
                 let key = flow_key(node);
                 self.recovery = None;
-                let fresh = Tracker::opened(key, 0, options(&h), self.strict, ack, pos);
                 let clock = e.log.ts.map(|(tsval, tsecr)| RecordClock {
                     tsval,
                     tsecr,
                     heard: time,
                 });
-                self.tracker = Some(Tracker::resume(Record {
+                self.tracker = Some(Tracker::opened(
+                    key,
+                    0,
+                    options(&h),
                     clock,
-                    ..fresh.record().clone()
-                }));
+                    self.strict,
+                    ack,
+                    pos,
+                ));
                 self.committed = self.strict.then_some(pos);
                 self.replicate(now);
             }

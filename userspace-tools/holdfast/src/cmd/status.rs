@@ -51,7 +51,6 @@ const FINE: &[Counter] = &[
     Counter::GhostHandshake,
     Counter::Joined,
     Counter::Spliced,
-    Counter::Translated,
     Counter::IcmpTranslated,
 ];
 
