@@ -79,11 +79,11 @@ impl Deferred {
         if fx.release || more.release {
             this.release(namespace, &entry, state, env, guard);
         }
-        if fx.discard {
+        if fx.discard || more.discard {
             this._drop = core::mem::take(&mut state.held);
         }
         this.keep_books(namespace, state, before);
-        if fx.notify {
+        if fx.notify || more.notify {
             this.notify = Some(control::Notice::new(entry.id, &state.flow, env.now));
         }
         if fx.gone || more.gone {

@@ -2,9 +2,8 @@
 # holdfast-test: guest kernel=stock,debug timeout=240
 # A router translates connections from their SYN on, and both ends notice nothing.
 #
-#   client ------------- router ------------- server
-#     10.1.0.2   10.1.0.1      10.2.0.1   10.2.0.2     port 5000
-#     fd01::2    fd01::1       fd02::1    fd02::2
+#   client ---- h1 ---- h2 ---- router ---- server
+#     10.1.0.2 .1  10.3.0.1 .2  10.4.0.1 .2   10.2.0.1 .2     port 5000; IPv6: fd01::2 ...
 #
 # Bytes go both ways at once and are compared; with super-packets and without, with packets
 # lost on the way, and behind a link that is too narrow for what the ends agreed on.
@@ -17,7 +16,7 @@ fail() {
 }
 cleanup() {
 	local name
-	for name in client router server; do
+	for name in "${HOSTS[@]}"; do
 		ip netns pids "$name" 2>/dev/null | xargs -r kill -9 2>/dev/null || true
 		ip netns del "$name" 2>/dev/null || true
 	done
@@ -29,25 +28,38 @@ in_ns() {
 }
 
 lsmod | grep -q '^holdfast ' || insmod "$HOLDFAST_KO"
-for name in client router server; do
+HOSTS=(client h1 h2 router server)
+for name in "${HOSTS[@]}"; do
 	ip netns add "$name"
 	ip -n "$name" link set lo up
+	in_ns "$name" sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
 done
-wire() {
-	local name=$1 n=$2
-	ip link add name eth0 netns "$name" type veth peer name "$name" netns router
-	ip -n "$name" addr add "10.$n.0.2/24" dev eth0
-	ip -n "$name" addr add "fd0$n::2/64" dev eth0 nodad
-	ip -n router addr add "10.$n.0.1/24" dev "$name"
-	ip -n router addr add "fd0$n::1/64" dev "$name" nodad
-	ip -n "$name" link set eth0 up
-	ip -n router link set dev "$name" up
-	ip -n "$name" route add default via "10.$n.0.1"
-	ip -n "$name" -6 route add default via "fd0$n::1"
+# link NET A NUMBER B NUMBER: devices are named after the other side.
+link() {
+	local net=$1 a=$2 na=$3 b=$4 nb=$5
+	ip link add name "$b" netns "$a" type veth peer name "$a" netns "$b"
+	ip -n "$a" addr add "10.$net.0.$na/24" dev "$b"
+	ip -n "$a" addr add "fd0$net::$na/64" dev "$b" nodad
+	ip -n "$b" addr add "10.$net.0.$nb/24" dev "$a"
+	ip -n "$b" addr add "fd0$net::$nb/64" dev "$a" nodad
+	ip -n "$a" link set dev "$b" up
+	ip -n "$b" link set dev "$a" up
 }
-wire client 1
-wire server 2
-in_ns router sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
+link 1 client 2 h1 1
+link 3 h1 1 h2 2
+link 4 h2 1 router 2
+link 2 router 1 server 2
+# route HOST NET VIA-NET NUMBER
+route() {
+	ip -n "$1" route add "10.$2.0.0/24" via "10.$3.0.$4"
+	ip -n "$1" -6 route add "fd0$2::/64" via "fd0$3::$4"
+}
+for net in 2 3 4; do route client $net 1 1; done
+for net in 2 4; do route h1 $net 3 2; done
+route h2 1 3 1
+route h2 2 4 2
+for net in 1 3; do route router $net 4 1; done
+for net in 1 3 4; do route server $net 2 1; done
 head -c $((3 << 20)) /dev/urandom >"$WORK/up"
 head -c $((5 << 20)) /dev/urandom >"$WORK/down"
 
@@ -58,7 +70,7 @@ exchange() {
 	PORT=$((PORT + 1))
 	[[ $client == *:* ]] && c="[$client]" s="[$server]" || c=$client s=$server
 	in_ns router holdfast splice add "$c:$PORT" "$s:5000" \
-		--delta-c2s $((0xfffff000 + PORT)) --delta-s2c 123456789 --delta-ts $((0x80000001)) >/dev/null
+		--delta-c2s $(((0xfffff000 + PORT) & 0xffffffff)) --delta-s2c 123456789 --delta-ts $((0x80000001)) >/dev/null
 	in_ns server timeout 100 python3 "$(dirname "$0")/lib/exchange.py" serve "$server" "$WORK/down" >"$WORK/served" &
 	local serving=$!
 	in_ns client timeout 100 python3 "$(dirname "$0")/lib/exchange.py" call "$client:$PORT" "$server" "$WORK/up" >"$WORK/called" ||
@@ -78,20 +90,19 @@ in_ns router holdfast service add 10.2.0.2:5000 --mode observe >/dev/null
 in_ns router holdfast service add '[fd02::2]:5000' --mode observe >/dev/null
 echo "super-packets, partial checksums"
 both
-for name in client server; do
-	in_ns "$name" ethtool -K eth0 tso off gso off tx off >/dev/null
-	in_ns router ethtool -K "$name" gro on >/dev/null
-done
+in_ns client ethtool -K h1 tso off gso off tx off >/dev/null
+in_ns server ethtool -K router tso off gso off tx off >/dev/null
 echo "single packets, full checksums"
 both
-in_ns router tc qdisc add dev client root netem loss 2% delay 2ms reorder 10%
+in_ns router tc qdisc add dev h2 root netem loss 2% delay 2ms reorder 10%
 in_ns router tc qdisc add dev server root netem loss 2% delay 2ms reorder 10%
 echo "loss and reordering: SACK"
 both
-in_ns router tc qdisc del dev client root
+in_ns router tc qdisc del dev h2 root
 in_ns router tc qdisc del dev server root
 # The server learns of it only by ICMP errors that quote translated packets.
-ip -n router link set dev client mtu 1300
+ip -n h1 link set dev h2 mtu 1300
+ip -n h2 link set dev h1 mtu 1300
 echo "a narrow link: path MTU discovery"
 both
 in_ns router holdfast stats | grep -E '^icmp_translated +[1-9]' || fail "no ICMP error was translated"

@@ -355,6 +355,8 @@ impl Flow {
             return Verdict::Drop(Counter::Muted);
         }
         match self.phase {
+            // It was lost and given up: what a server still says is not for its client.
+            Phase::Closing if !self.answered && !self.joined => Verdict::Drop(Counter::LateSocket),
             Phase::Opening | Phase::Open | Phase::Joining | Phase::Closing => {
                 self.served_s2c(p, env, fx)
             }
@@ -398,6 +400,7 @@ impl Flow {
     pub fn log_failed(&mut self, env: &Env, fx: &mut Effects) {
         if self.phase == Phase::Ghost {
             // Bytes of the answer are missing that the server believes delivered.
+            self.drop_ghost(fx);
             self.ghost_lost(env, fx);
         } else {
             self.give_up_protection(Counter::LogFull, fx);

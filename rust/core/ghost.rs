@@ -363,10 +363,17 @@ impl Ghost {
             Stage::Syn => self.isn.plus(1),
             Stage::Asking => self.isn.plus(1 + self.acked),
         };
-        fx.emits.push(Emit {
-            segment: self.segment(voice, seq, tcp::RST | tcp::ACK),
-            bytes: Bytes::None,
-        });
+        for seq in [seq, self.isn.plus(1 + self.sent)] {
+            // A server that has received more than it has acknowledged takes only the second
+            // (RFC 5961, section 3.2).
+            fx.emits.push(Emit {
+                segment: self.segment(voice, seq, tcp::RST | tcp::ACK),
+                bytes: Bytes::None,
+            });
+            if self.sent == self.acked {
+                break;
+            }
+        }
     }
 
     fn segment(&self, voice: &Voice<'_>, seq: Seq<Local, C2s>, flags: u8) -> Segment {

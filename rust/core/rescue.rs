@@ -249,7 +249,7 @@ impl Flow {
         fx.logs.push(log);
     }
 
-    fn drop_ghost(&mut self, fx: &mut Effects) {
+    pub(super) fn drop_ghost(&mut self, fx: &mut Effects) {
         if let Rescue::Ghost { ghost, .. } | Rescue::Prefix { ghost, .. } = self.rescue {
             ghost.reset(&self.voice(), fx);
         }
@@ -530,6 +530,16 @@ impl Flow {
                 tries: 0,
             };
             self.push_prefix(env, fx);
+        } else if now_acked == acked && p.window() == 0 {
+            // It pauses, and says so: it is not gone.
+            self.rescue = Rescue::Prefix {
+                ghost,
+                len,
+                sent,
+                acked,
+                dups: 0,
+                tries: 0,
+            };
         } else if now_acked == acked && p.payload_len() == 0 && sent > acked {
             let dups = dups.saturating_add(1);
             let again = dups == 3;

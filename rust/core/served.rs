@@ -352,7 +352,12 @@ impl Flow {
                 // It must not overtake what was said before it.
                 return Verdict::Hold;
             }
-            self.close(log_flags::RST, env, fx);
+            if self.phase == Phase::Opening {
+                // Nobody listens. A splice that was asked for waits for the next attempt.
+                fx.gone = self.splice.is_identity();
+            } else {
+                self.close(log_flags::RST, env, fx);
+            }
         } else if end > pos {
             // A close between two responses waits for no record.
             let between = len == 0 && self.object.and_then(|o| o.end) == Some(pos);
@@ -400,8 +405,16 @@ impl Flow {
 
     fn syn_ack(&mut self, p: &mut Packet<'_>, env: &Env, fx: &mut Effects) -> Verdict {
         if let Some((isn, offer)) = self.again {
-            if p.ack() == isn.plus(1).raw() {
+            let acked = Seq::<Local, C2s>::new(p.ack());
+            if self.splice.delta_c2s().to_client(acked) == isn.plus(1) {
+                let splice = self.splice;
+                let keeps = !self.joined;
                 *self = Flow::blank(self.key, Phase::Opening);
+                if keeps {
+                    self.splice = splice;
+                    // As in `Flow::spliced`.
+                    self.protected = splice.is_identity();
+                }
                 self.expect(isn, offer, env);
                 fx.discard = true;
                 fx.notify = true;

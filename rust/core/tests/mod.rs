@@ -2,8 +2,14 @@
 
 //! Packets for tests, put together and checked without the code that is tested.
 
+mod gates;
+mod ghost;
 mod icmp;
+mod joined;
+mod kit;
 mod packet;
+mod rescue;
+mod served;
 mod splice;
 mod wire;
 

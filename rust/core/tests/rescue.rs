@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A flow without server: where its client stands, who may claim it, and what time it is.
+
+use super::super::client::{newer, TS_MARGIN};
+use super::super::counter::Counter;
+use super::super::flow::Phase;
+use super::super::rescue::Misfit;
+use super::super::ring::Kind;
+use super::super::seq::Seq;
+use super::super::wire::{flags, Dir};
+use super::kit::{emitted, logged, tcp, told, Rig, Tcp, C, L, S};
+use std::vec;
+use std::vec::Vec;
+
+/// A packet of the client while its flow has no server: it never goes further.
+#[track_caller]
+fn located(rig: &mut Rig, p: Tcp) -> Vec<(u64, u64)> {
+    let out = rig.client(p).dropped(Counter::OrphanSwallowed);
+    logged(&out.fx, Kind::Located)
+        .iter()
+        .map(|l| (l.pos, l.ack))
+        .collect()
+}
+
+#[test]
+fn only_a_plausible_packet_says_where_the_client_stands() {
+    let mut rig = Rig::locating();
+    for wrong in [
+        tcp(C + (1 << 16) + 1, S),
+        tcp(C - (1 << 16) - 1, S),
+        tcp(C ^ (1 << 31), S),
+        // The probe is below what the client expects.
+        tcp(C, S - 1),
+        tcp(C, S - 2),
+        tcp(C, S - 1 + (1 << 30)),
+        tcp(C, S ^ (1 << 31)),
+        tcp(C, S).flags(0),
+    ] {
+        assert!(located(&mut rig, wrong.clone()).is_empty(), "{wrong:?}");
+        assert_eq!(rig.flow.phase(), Phase::Locating, "{wrong:?}");
+    }
+    for right in [
+        tcp(C + (1 << 16), S),
+        tcp(C - (1 << 16), S),
+        tcp(C, S - 2 + (1 << 30)),
+    ] {
+        let mut rig = Rig::locating();
+        assert_eq!(located(&mut rig, right.clone()).len(), 1, "{right:?}");
+        assert_eq!(rig.flow.phase(), Phase::Located, "{right:?}");
+    }
+}
+
+#[test]
+fn a_reset_ends_a_lost_flow_only_at_the_next_byte() {
+    let mut rig = Rig::locating();
+    rig.client(tcp(C + 1, 0).flags(flags::RST))
+        .dropped(Counter::OrphanSwallowed);
+    assert_eq!(rig.flow.phase(), Phase::Locating);
+    rig.client(tcp(C, 0).flags(flags::RST))
+        .dropped(Counter::OrphanSwallowed);
+    assert_eq!(rig.flow.phase(), Phase::Closing);
+}
+
+#[test]
+fn a_newer_word_of_the_client_counts() {
+    // What was on its way when its server died has arrived.
+    let mut rig = Rig::located();
+    assert_eq!(
+        located(&mut rig, tcp(C, S + 700)),
+        [(u64::from(S) + 700, u64::from(C))]
+    );
+    assert!(
+        located(&mut rig, tcp(C, S + 700)).is_empty(),
+        "that is known"
+    );
+    assert!(
+        located(&mut rig, tcp(C, S + 100)).is_empty(),
+        "that was overtaken"
+    );
+    assert!(
+        located(&mut rig, tcp(C ^ (1 << 31), S + 900)).is_empty(),
+        "that is not the client's"
+    );
+    assert_eq!(rig.recover(S), Err(Misfit::Position));
+    assert_eq!(rig.recover(S + 900), Err(Misfit::Position));
+    assert_eq!(rig.recover(S + 700), Ok(()));
+}
+
+/// Claims the flow for takeover `generation` and returns the TSval of the probe.
+fn locate(rig: &mut Rig, generation: u32) -> Result<u32, Misfit> {
+    let claim = rig.claim(generation);
+    let (done, fx) = rig.act(|f, env, fx| f.locate(&claim, Seq::new(S - 1), env, fx));
+    done.map(|()| told(&fx).ts.unwrap().0)
+}
+
+#[test]
+fn a_muted_flow_comes_back_to_a_newer_generation_only() {
+    let mut rig = Rig::located();
+    rig.act(|f, env, fx| f.mute(env, fx));
+    for p in [
+        tcp(C, S),
+        tcp(C, S).len(10),
+        tcp(C - 1, 0).flags(flags::SYN),
+    ] {
+        rig.client(p.clone()).dropped(Counter::Muted);
+        rig.service(p).dropped(Counter::Muted);
+    }
+    assert_eq!(locate(&mut rig, 0), Err(Misfit::Phase));
+    assert_eq!(locate(&mut rig, 1), Err(Misfit::Phase));
+    assert!(locate(&mut rig, 2).is_ok());
+    assert_eq!(
+        located(&mut rig, tcp(C, S)).len(),
+        1,
+        "it is not muted any more"
+    );
+}
+
+#[test]
+fn a_closed_flow_does_not_come_back() {
+    let mut rig = Rig::locating();
+    rig.client(tcp(C, 0).flags(flags::RST));
+    assert_eq!(locate(&mut rig, 9), Err(Misfit::Phase));
+}
+
+#[test]
+fn an_old_generation_claims_nothing() {
+    let mut rig = Rig::orphan();
+    assert!(locate(&mut rig, 3).is_ok());
+    assert_eq!(locate(&mut rig, 2), Err(Misfit::Generation));
+    assert!(locate(&mut rig, 3).is_ok());
+}
+
+/// The TSval of `n` more probes.
+fn probe(rig: &mut Rig, n: usize) -> Vec<u32> {
+    (0..n).map(|_| told(&rig.tick()).ts.unwrap().0).collect()
+}
+
+/// Whether each is later than the one before, or the same if `same`.
+fn forwards(all: &[u32], same: bool) -> bool {
+    all.windows(2)
+        .all(|w| newer(w[1], w[0]) || (same && w[1] == w[0]))
+}
+
+#[test]
+fn each_probe_is_later_than_the_one_before() {
+    let mut rig = Rig::orphan();
+    let mut all = vec![900 + TS_MARGIN - 1];
+    all.push(locate(&mut rig, 1).unwrap());
+    all.extend(probe(&mut rig, 10));
+    // A word from before the first probe is heard late: its echo is news, and old.
+    rig.client(tcp(C, S - 5).ts(102, 905));
+    rig.client(tcp(C, S).ts(102, 905));
+    all.push(locate(&mut rig, 1).unwrap());
+    all.extend(probe(&mut rig, 3));
+    assert!(
+        forwards(&all[..12], false) && forwards(&all, true),
+        "{all:?}"
+    );
+}
+
+#[test]
+fn a_claim_does_not_turn_the_clients_clock_back() {
+    // The record is as old as it was: only what was said here meanwhile tells the time.
+    let mut rig = Rig::orphan();
+    let mut all = vec![locate(&mut rig, 1).unwrap()];
+    all.extend(probe(&mut rig, 10));
+    all.push(locate(&mut rig, 1).unwrap());
+    assert!(forwards(&all, true), "{all:?}");
+}
+
+#[test]
+fn the_second_takeover_is_later_than_the_first() {
+    // Neither was echoed to the record that both have.
+    let mut first = Rig::orphan();
+    locate(&mut first, 1).unwrap();
+    let last = probe(&mut first, 10)[9];
+    let mut second = Rig::orphan();
+    assert!(newer(locate(&mut second, 2).unwrap(), last));
+}
+
+#[test]
+fn the_clients_clock_goes_on_from_probe_to_server() {
+    let mut rig = Rig::orphan();
+    let mut all = vec![locate(&mut rig, 1).unwrap()];
+    all.extend(probe(&mut rig, 2));
+    located(&mut rig, tcp(C, S).ts(102, 910));
+    rig.recover(S).unwrap();
+    rig.connect();
+    rig.answer();
+    let fx = rig.join(100);
+    all.push(told(&fx).ts.unwrap().0);
+    // The server's bytes, and another one that was on its way before the newest it had said.
+    let p = |n, tsval| tcp(L + n, C).len(10).ts(tsval, 102);
+    for p in [
+        p(210, 300_010),
+        p(200, 300_004),
+        p(220, 300_100),
+        p(200, 300_004),
+    ] {
+        all.push(rig.service(p).accepted().tsval());
+    }
+    all.push(told(&rig.tick()).ts.unwrap().0);
+    assert!(forwards(&all, true), "{all:?}");
+    assert!(newer(all[6], all[5]), "and goes with the server's");
+}
+
+#[test]
+fn the_prefix_is_later_than_the_old_server_even_without_a_probe() {
+    let mut rig = Rig::orphan();
+    rig.client(tcp(C, S).ts(101, 900))
+        .dropped(Counter::OrphanSwallowed);
+    rig.recover(S).unwrap();
+    rig.connect();
+    rig.answer();
+    let fx = rig.join(100);
+    assert!(newer(told(&fx).ts.unwrap().0, 900 + TS_MARGIN - 1));
+    assert!(
+        emitted(&fx, Dir::ToService)
+            .iter()
+            .all(|s| s.ts.unwrap().0 == 101),
+        "the client's own"
+    );
+}
