@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later OR MIT
-# holdfast-test: guest kernel=stock,debug timeout=240
+# holdfast-test: guest kernel=stock sample=debug timeout=240
 # One download outlives two servers, a and then b (topology: lib/site.sh).
 set -euo pipefail
 . "$(dirname "$0")/lib/site.sh"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later OR MIT
-# holdfast-test: guest kernel=stock,debug timeout=180
+# holdfast-test: guest kernel=stock sample=debug timeout=180
 # holdfastd may be killed at any time: connections go on, new ones work, the module can be removed.
 set -euo pipefail
 . "$(dirname "$0")/lib/site.sh"

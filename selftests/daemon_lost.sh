@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later OR MIT
-# holdfast-test: guest kernel=stock,debug timeout=240
+# holdfast-test: guest kernel=stock sample=debug timeout=240
 # A node whose daemon is killed looks dead to its peer, although its kernel and web server live:
 # for a while both have the address. The download goes on, and once the daemon is back the node
 # gives the address up (topology: lib/site.sh).

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later OR MIT
-# holdfast-test: guest kernel=stock,debug timeout=240
+# holdfast-test: guest kernel=stock sample=debug timeout=240
 # The server dies between two requests, and in the head of a response (topology: lib/site.sh).
 #
 # Idle: three objects over one connection; a dies after the first, b after the second.

@@ -355,8 +355,11 @@ impl Flow {
             return Verdict::Drop(Counter::Muted);
         }
         match self.phase {
-            // It was lost and given up: what a server still says is not for its client.
-            Phase::Closing if !self.answered && !self.joined => Verdict::Drop(Counter::LateSocket),
+            // It was lost and given up: what a server still says is not for its client, but for
+            // the stack's own reset, as ours may not have arrived.
+            Phase::Closing if !self.answered && !self.joined && !p.rst() => {
+                Verdict::Drop(Counter::LateSocket)
+            }
             Phase::Opening | Phase::Open | Phase::Joining | Phase::Closing => {
                 self.served_s2c(p, env, fx)
             }

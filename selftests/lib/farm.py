@@ -69,11 +69,12 @@ class Farm:
     def boot(self) -> None:
         """Boot all machines and give them their addresses."""
         self.cluster.boot()
-        for guest in (self.client, *self.servers.values()):
-            self._network(guest)
+        for name in ("client", *self.servers):
+            self.join(name)
 
-    def _network(self, guest: Guest) -> None:
-        number = NUMBERS[guest.name]
+    def join(self, name: str) -> None:
+        """Give a machine that has booted its addresses."""
+        guest, number = self.cluster.guests[name], NUMBERS[name]
         guest.run(
             f"ip link set lo up && ip link set eth0 up && ip addr add 10.0.0.{number}/24 dev eth0 &&"
             f" ip addr add fd00::{number}/64 dev eth0 nodad"

@@ -112,6 +112,10 @@ fn regressions() {
     let mut table = Table::default();
     // Seeds and what they found.
     let seeds = [
+        (
+            2_996_789_669,
+            "A lost reset was not made up for by the stack's own.",
+        ),
         (1_000_007, "The data gate held a FIN between two responses."),
         (
             1_000_129,
