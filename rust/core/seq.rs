@@ -7,6 +7,13 @@
 //! the local socket does ([`Local`]). A number carries both in its type, so that comparing
 //! or adding across them does not compile; only a [`Delta`] leads from one side to the other.
 //!
+//! ```compile_fail
+//! use holdfast_core::seq::{C2s, Client, Local, Seq};
+//! let client = Seq::<Client, C2s>::new(1);
+//! let local = Seq::<Local, C2s>::new(1);
+//! client.before(local); // expected `Seq<Client, C2s>`, found `Seq<Local, C2s>`
+//! ```
+//!
 //! All arithmetic is modulo 2^32 (RFC 9293, section 3.4).
 
 use ::core::marker::PhantomData;
