@@ -13,9 +13,6 @@ use std::collections::VecDeque;
 /// Bytes of the stream that are kept for comparison behind what the client acknowledged.
 const KEEP: u64 = 1 << 20;
 
-/// What a byte of the stream is before it was seen.
-const UNSEEN: u16 = 256;
-
 /// The judge of one connection.
 #[derive(Debug, Default)]
 pub struct Referee {
@@ -29,7 +26,8 @@ pub struct Referee {
     told: Vec<(u32, u64)>,
     /// Offset and TSval of the last packets that left.
     tsvals: VecDeque<(i64, u32)>,
-    stream: VecDeque<u16>,
+    /// The bytes from `base` on that bind; `None`: none does yet.
+    stream: VecDeque<Option<u8>>,
     base: u64,
     begun: bool,
 }
@@ -149,12 +147,30 @@ impl Referee {
                 ));
             }
         }
-        let next = client.received();
         let at = client.offset(p.seq);
         if at < 1 {
             return self.blame(format!("data before the stream: {p}"));
         }
-        let at = at as u64;
+        let seen = |k: u64| *self.stream.get(usize::try_from(k).ok()?)?;
+        let other = (at as u64..).zip(&p.payload).find(|(offset, byte)| {
+            let known = offset.checked_sub(self.base).and_then(seen);
+            known.is_some_and(|b| b != **byte)
+        });
+        if let Some((offset, _)) = other {
+            self.blame(format!(
+                "other bytes at offset {offset} from node {}: {p}",
+                node.id
+            ));
+        }
+    }
+
+    /// The payload of `p` is what the client has or may get: nobody may send it other bytes.
+    pub fn binds(&mut self, p: &Tcp, client: &Sock) {
+        if p.payload.is_empty() || matches!(client.state, State::SynSent | State::Closed) {
+            return;
+        }
+        let next = client.received();
+        let at = client.offset(p.seq).max(0) as u64;
         if !self.begun {
             self.begun = true;
             self.base = at.min(next);
@@ -164,8 +180,8 @@ impl Referee {
             self.base += 1;
         }
         self.base = self.base.max(keep);
-        for (i, b) in p.payload.iter().enumerate() {
-            let Some(k) = (at + i as u64).checked_sub(self.base) else {
+        for (offset, byte) in (at..).zip(&p.payload) {
+            let Some(k) = offset.checked_sub(self.base) else {
                 continue;
             };
             let k = k as usize;
@@ -173,17 +189,9 @@ impl Referee {
                 if k > self.stream.len() + (8 << 20) {
                     return self.blame(format!("data far ahead: {p}"));
                 }
-                self.stream.resize(k + 1, UNSEEN);
+                self.stream.resize(k + 1, None);
             }
-            if self.stream[k] == UNSEEN {
-                self.stream[k] = u16::from(*b);
-            } else if self.stream[k] != u16::from(*b) {
-                return self.blame(format!(
-                    "other bytes at offset {} from node {}: {p}",
-                    at + i as u64,
-                    node.id
-                ));
-            }
+            self.stream[k].get_or_insert(*byte);
         }
     }
 

@@ -386,12 +386,18 @@ impl World {
             self.trace(|| format!("node {i}   -> {p}"));
             let bytes = p.encode();
             let mut last = self.last_down;
-            self.travel(&mut last, |_| Event::ToClient(i as u32, bytes.clone()));
+            let arrives = self.travel(&mut last, |_| Event::ToClient(i as u32, bytes.clone()));
             self.last_down = last;
+            // Without the data gate, bytes that no client ever gets may be others next time.
+            if arrives || self.sc.strict {
+                self.referee.binds(&p, &self.sock);
+            }
         }
     }
 
-    fn travel(&mut self, last: &mut u64, event: impl Fn(()) -> Event) {
+    /// Says whether any copy arrives.
+    fn travel(&mut self, last: &mut u64, event: impl Fn(()) -> Event) -> bool {
+        let mut arrives = false;
         let copies = 1 + u32::from(self.rng.permille(self.sc.dup));
         for _ in 0..copies {
             if self.rng.permille(self.sc.loss) {
@@ -405,7 +411,9 @@ impl World {
                 *last = at;
             }
             self.schedule(at, event(()));
+            arrives = true;
         }
+        arrives
     }
 
     /// Where the connection is, for choosing the moment of a crash.

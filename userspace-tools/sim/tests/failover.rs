@@ -113,6 +113,10 @@ fn regressions() {
     // Seeds and what they found.
     let seeds = [
         (
+            3_704_899_969,
+            "Bytes that no client got were held against an eager successor.",
+        ),
+        (
             2_996_789_669,
             "A lost reset was not made up for by the stack's own.",
         ),
