@@ -9,7 +9,9 @@
 
       service: 10.0.0.80 and fd00::80, port 80, on whoever owns it
 
-Every server runs nginx on the same folder of the work tree, the module and holdfastd.
+Every server runs nginx on the same folder of the work tree, the module and holdfastd. The client is
+the neighbour that tells a server whether it is cut off. With `apart`, daemons talk to each other
+over a segment of their own, "peers" (10.1.0.1 and so on, eth1).
 """
 
 import json
@@ -46,10 +48,11 @@ class Farm:
     """The machines of a site, in a cluster that is not booted yet. `heartbeat`: milliseconds
     between two heartbeats and how many may be missed."""
 
-    def __init__(self, cluster: Cluster, *servers: str, heartbeat: tuple[int, int] = (250, 6)):
-        self.cluster, self.heartbeat = cluster, heartbeat
+    def __init__(self, cluster: Cluster, *servers: str, heartbeat: tuple[int, int] = (250, 6), apart: bool = False):
+        self.cluster, self.heartbeat, self.apart = cluster, heartbeat, apart
         self.client = cluster.guest("client", "lan")
-        self.servers = {name: cluster.guest(name, "lan") for name in servers}
+        segments = ("lan", "peers") if apart else ("lan",)
+        self.servers = {name: cluster.guest(name, *segments) for name in servers}
         self.daemons: dict[str, Process] = {}
         self.folder = TOP / "build/farm" / cluster.logs.name
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -79,6 +82,8 @@ class Farm:
             f"ip link set lo up && ip link set eth0 up && ip addr add 10.0.0.{number}/24 dev eth0 &&"
             f" ip addr add fd00::{number}/64 dev eth0 nodad"
         )
+        if self.apart and name in self.servers:
+            guest.run(f"ip link set eth1 up && ip addr add 10.1.0.{number}/24 dev eth1")
 
     def start(self, *names: str) -> None:
         """Start nginx, the module and the daemon on servers (all of them, if none is named)."""
@@ -106,22 +111,24 @@ class Farm:
 
     def _config(self, name: str, secret: Path) -> str:
         interval, misses = self.heartbeat
+        net = "10.1.0" if self.apart else "10.0.0"
         lines = [
             "[node]",
             f'name = "{name}"',
             f"priority = {NUMBERS[name]}",
-            f'listen = "10.0.0.{NUMBERS[name]}:7100"',
+            f'listen = "{net}.{NUMBERS[name]}:7100"',
             f'secret-file = "{secret}"',
             "[heartbeat]",
             f"interval-ms = {interval}",
             f"misses = {misses}",
+            f'gateway = "10.0.0.{NUMBERS["client"]}"',
         ]
         for address in (f"{V4}/24", f"{V6}/64"):
-            lines += ["[[service]]", f'address = "{address}"', 'interface = "eth0"', "port = 80"]
+            lines += ["[[service]]", f'address = "{address}"', 'interface = "eth0"', "port = 80", "hold-ms = 5000"]
         for peer in self.servers:
             if peer != name:
                 number = NUMBERS[peer]
-                lines += ["[[peer]]", f'name = "{peer}"', f"priority = {number}", f'address = "10.0.0.{number}:7100"']
+                lines += ["[[peer]]", f'name = "{peer}"', f"priority = {number}", f'address = "{net}.{number}:7100"']
         return "\n".join(lines) + "\n"
 
     def wait_for_owner(self, name: str, timeout: float = 30) -> None:

@@ -98,20 +98,25 @@ node_config() {
 		secret-file = "$SITE/secret"
 		control = "$SITE/$name.sock"
 
-		# A guest under emulation may stand still for longer than a real machine does.
+		# A guest under emulation may stand still for longer than a real machine does; so are the
+		# times below chosen.
 		[heartbeat]
 		interval-ms = 250
 		misses = 6
+		gateway = "10.0.0.9"
+		check = "${CHECK:-neighbour}"
 
 		[[service]]
 		address = "$V4/24"
 		interface = "eth0"
 		port = 80
+		hold-ms = 5000
 
 		[[service]]
 		address = "$V6/64"
 		interface = "eth0"
 		port = 80
+		hold-ms = 5000
 	TOML
 	for peer in "${NODES[@]}"; do
 		[[ $peer != "$name" ]] || continue

@@ -184,6 +184,22 @@ pub struct Heartbeat {
     pub interval_ms: u64,
     /// Heartbeats that may be missed before a node counts as dead.
     pub misses: u32,
+    /// What else is asked before a node counts as dead.
+    pub check: Check,
+    /// A neighbour on the segment of the first service that answers while this node is
+    /// connected; without it, the router of the default route, if that is on such a segment.
+    pub gateway: Option<IpAddr>,
+}
+
+/// What else is asked before a node counts as dead.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Check {
+    /// Whether a machine on the segment answers for its addresses, and the gateway to us.
+    #[default]
+    Neighbour,
+    /// Nothing.
+    None,
 }
 
 impl Default for Heartbeat {
@@ -191,6 +207,8 @@ impl Default for Heartbeat {
         Heartbeat {
             interval_ms: 50,
             misses: 3,
+            check: Check::default(),
+            gateway: None,
         }
     }
 }

@@ -26,6 +26,7 @@ use crate::seal::{Seal, Secret};
 use crate::store::Update;
 use crate::takeover::{self, Address};
 use crate::timeline::{monotonic, Timeline};
+use crate::watch::Watch;
 
 /// Flows that one answer of the control socket shows.
 const SHOWN: usize = 1000;
@@ -48,6 +49,7 @@ pub struct Daemon<K> {
     events: mpsc::Receiver<LinkEvent>,
     moved_tx: mpsc::Sender<Moved>,
     moved: mpsc::Receiver<Moved>,
+    watch: Watch,
 }
 
 /// Where numbered updates for a peer go in.
@@ -114,6 +116,7 @@ impl<K: Kernel> Daemon<K> {
             tokio::spawn(link::tell(name, peer.clone(), key, events_tx.clone()));
         }
         let (moved_tx, moved) = mpsc::channel(64);
+        let watch = Watch::new(&config, &addresses)?;
         Ok(Daemon {
             config,
             engine,
@@ -127,6 +130,7 @@ impl<K: Kernel> Daemon<K> {
             events,
             moved_tx,
             moved,
+            watch,
         })
     }
 
@@ -158,6 +162,7 @@ impl<K: Kernel> Daemon<K> {
                         self.heard(&packet[..n]);
                     }
                 }
+                Some(addr) = self.watch.found() => self.found(addr),
                 _ = tick.tick() => self.tick(),
                 Some(event) = self.events.recv() => self.linked(event),
                 entries = log.recv() => {
@@ -207,9 +212,20 @@ impl<K: Kernel> Daemon<K> {
         }
     }
 
+    fn found(&mut self, addr: IpAddr) {
+        let now = self.time();
+        if self.watch.is_gateway(addr) {
+            self.membership.reached(now);
+        }
+        self.membership.answered(addr, now);
+    }
+
     fn tick(&mut self) {
-        let changes = self.membership.tick(self.time());
+        let now = self.time();
+        let changes = self.membership.tick(now);
         self.changed(changes);
+        let calm = self.membership.is_calm();
+        self.watch.ask(self.membership.in_doubt(), calm, now);
         self.engine.tick(monotonic());
     }
 
@@ -225,6 +241,18 @@ impl<K: Kernel> Daemon<K> {
                     self.engine
                         .timeline
                         .note("peer-suspect", json!({"peer": peer}));
+                }
+                Change::Mute(peer, silent) => {
+                    self.engine.count("peers-mute");
+                    let ms = silent.as_millis() as u64;
+                    let note = json!({"peer": peer, "silent_ms": ms});
+                    self.engine.timeline.note("peer-mute", note);
+                }
+                Change::NotDead(peer) => {
+                    self.engine.count("false-deaths");
+                    self.engine
+                        .timeline
+                        .note("peer-not-dead", json!({"peer": peer}));
                 }
                 Change::Dead(peer, silent) => {
                     let ms = silent.as_millis() as u64;

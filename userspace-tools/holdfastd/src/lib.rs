@@ -5,15 +5,16 @@
 
 #![forbid(unsafe_code)]
 
-pub mod announce;
 pub mod config;
 pub mod control;
 pub mod daemon;
 pub mod engine;
+pub mod frame;
 pub mod kernel;
 pub mod link;
 pub mod membership;
 pub mod module;
+pub mod neighbour;
 pub mod notify;
 pub mod quorum;
 pub mod rescue;
@@ -21,6 +22,7 @@ pub mod seal;
 pub mod store;
 pub mod takeover;
 pub mod timeline;
+pub mod watch;
 
 #[cfg(test)]
 mod testing;

@@ -7,6 +7,12 @@
 //! a living owner goes to the first living node by priority; a node that comes back does not
 //! take it from the one that has it. Of two owners the higher generation stays, then the
 //! lower priority number; the other one lets go.
+//!
+//! Silence alone is not death: heartbeats may travel another way than clients do, a daemon may
+//! have been killed, or it is this node that is cut off. While a node is late, the segment of
+//! the service is asked who has its addresses ([`Membership::in_doubt`]). A machine that
+//! answers is *mute*, and keeps them. A neighbour that always answered, the gateway, tells
+//! whether this node is the one that is cut off; it takes nothing then.
 
 use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
@@ -19,6 +25,9 @@ pub type Time = Duration;
 
 /// How long a node that stops in order may be silent.
 const RESTART: Duration = Duration::from_secs(10);
+
+/// How often the gateway is asked while all is well.
+pub const CALM: Duration = Duration::from_secs(1);
 
 /// Sessions of a node that are remembered so that their heartbeats are not taken again.
 const OLD_SESSIONS: usize = 256;
@@ -40,6 +49,10 @@ pub struct Beat {
     pub claims: Vec<(IpAddr, u32)>,
     /// The sender stops in order; its kernel goes on.
     pub leaving: bool,
+    /// Nothing of the receiver reaches the sender, who is heard.
+    pub deaf: bool,
+    /// The sender is not cut off from the segment of the service, as far as it knows.
+    pub connected: bool,
 }
 
 /// Something that the daemon must act on.
@@ -49,8 +62,12 @@ pub enum Change {
     Alive(String),
     /// A heartbeat is late.
     Suspect(String),
+    /// A node is silent for so long, but its machine answers for its addresses.
+    Mute(String, Duration),
     /// A node is dead, silent for so long.
     Dead(String, Duration),
+    /// A node that was taken for dead has lived all the time.
+    NotDead(String),
     /// This node becomes the owner of an address.
     Take {
         addr: IpAddr,
@@ -71,6 +88,8 @@ pub enum Health {
     Alive,
     /// Late.
     Suspect,
+    /// Silent, but its machine answers for its addresses.
+    Mute,
     /// Silent for too long.
     Dead,
 }
@@ -88,6 +107,14 @@ struct Peer {
     echo: Option<u64>,
     claims: Vec<(IpAddr, u32)>,
     leaving: bool,
+    /// It says that it does not hear us.
+    deaf: bool,
+    /// It says that it is not cut off.
+    connected: bool,
+    /// When anything of it has last arrived; `heard` is when it last heard us too.
+    arrived: Time,
+    /// When a machine has last answered for one of its addresses.
+    answered: Option<Time>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -112,6 +139,14 @@ pub struct Membership {
     started: Time,
     ticked: Time,
     leaving: bool,
+    /// When the gateway has last answered; `None`: it never has, so its silence says nothing.
+    reached: Option<Time>,
+    /// Since when not all is well.
+    uneasy: Option<Time>,
+    /// The gateway has stopped answering.
+    cut_off: bool,
+    /// When it began to answer again.
+    back: Option<Time>,
 }
 
 impl Membership {
@@ -135,6 +170,10 @@ impl Membership {
             echo: None,
             claims: Vec::new(),
             leaving: false,
+            deaf: false,
+            connected: false,
+            arrived: now,
+            answered: None,
         };
         Membership {
             name: name.to_owned(),
@@ -149,6 +188,10 @@ impl Membership {
             started: now,
             ticked: now,
             leaving: false,
+            reached: None,
+            uneasy: None,
+            cut_off: false,
+            back: None,
         }
     }
 
@@ -156,6 +199,7 @@ impl Membership {
     pub fn beat(&mut self, peer: &str) -> Beat {
         self.seq += 1;
         let ours = |o: &Owner| o.name.as_deref() == Some(&*self.name);
+        let unheard = |p: &Peer| self.ticked.saturating_sub(p.arrived) >= self.silence();
         Beat {
             from: self.name.clone(),
             boot: self.boot,
@@ -169,7 +213,14 @@ impl Membership {
                 .map(|(a, o)| (*a, o.generation))
                 .collect(),
             leaving: self.leaving,
+            deaf: self.peers.get(peer).is_some_and(unheard),
+            connected: self.connected(self.ticked, false),
         }
+    }
+
+    /// The silence that makes a node count as dead.
+    fn silence(&self) -> Duration {
+        self.interval * self.misses
     }
 
     /// From now on heartbeats say that this node stops in order.
@@ -200,7 +251,8 @@ impl Membership {
         if beat.echo != Some(self.session) {
             return Vec::new();
         }
-        if p.session == Some(beat.session) {
+        let same = p.session == Some(beat.session);
+        if same {
             if beat.seq <= p.seq {
                 return Vec::new();
             }
@@ -214,8 +266,10 @@ impl Membership {
         let silent = now.saturating_sub(p.heard);
         p.seq = beat.seq;
         p.boot = beat.boot;
-        p.heard = now;
         p.leaving = beat.leaving;
+        p.deaf = beat.deaf;
+        p.connected = beat.connected;
+        p.arrived = now;
         p.claims.clone_from(&beat.claims);
         if rebooted && p.health != Health::Dead {
             // Its connections died with its kernel, however fast it was back.
@@ -223,8 +277,12 @@ impl Membership {
             p.health = Health::Dead;
             p.claims.clear();
         }
-        if p.health != Health::Alive {
-            if p.health != Health::Suspect {
+        if !beat.deaf {
+            p.heard = now;
+            if p.health == Health::Dead && same {
+                changes.push(Change::NotDead(beat.from.clone()));
+            }
+            if !matches!(p.health, Health::Alive | Health::Suspect) {
                 changes.push(Change::Alive(beat.from.clone()));
             }
             p.health = Health::Alive;
@@ -280,15 +338,79 @@ impl Membership {
         }
     }
 
+    /// Addresses of which the segment is to be asked now who has them: those of nodes that are
+    /// late or silent.
+    pub fn in_doubt(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        let doubtful = |p: &&Peer| matches!(p.health, Health::Suspect | Health::Mute);
+        let claims = |p: &'_ Peer| p.claims.iter().map(|(a, _)| *a).collect::<Vec<_>>();
+        self.peers.values().filter(doubtful).flat_map(claims)
+    }
+
+    /// Whether each address has an owner that is heard.
+    pub fn is_calm(&self) -> bool {
+        let heard = |name: &String| *name == self.name || self.is_alive(name);
+        self.owners
+            .values()
+            .all(|o| o.name.as_ref().is_some_and(heard))
+    }
+
+    /// Another machine has answered for `addr`.
+    pub fn answered(&mut self, addr: IpAddr, now: Time) {
+        for p in self.peers.values_mut() {
+            if p.claims.iter().any(|(a, _)| *a == addr) {
+                p.answered = Some(now);
+            }
+        }
+    }
+
+    /// The gateway has answered: this node is not cut off. It should be asked once a second at
+    /// least, and several times in an interval while not all is well.
+    pub fn reached(&mut self, now: Time) {
+        self.reached = Some(now);
+        if std::mem::take(&mut self.cut_off) {
+            self.back = Some(now);
+        }
+    }
+
+    /// Notes when the gateway does not answer although it is asked often.
+    fn watch_gateway(&mut self, now: Time) {
+        let uneasy = match self.is_calm() {
+            true => None,
+            false => Some(self.uneasy.unwrap_or(now)),
+        };
+        let long = |since: Time| now.saturating_sub(since) > self.interval * 2;
+        let silent = self.reached.is_some_and(long) && uneasy.is_some_and(long);
+        self.cut_off |= silent;
+        self.uneasy = uneasy;
+    }
+
+    /// Whether this node may take anything: not if it is cut off, as far as the gateway tells.
+    /// `proof`: only if the gateway says that it is not.
+    fn connected(&self, now: Time, proof: bool) -> bool {
+        let recent = match self.is_calm() {
+            true => self.silence() + CALM,
+            false => self.interval,
+        };
+        // Who was cut off has first to hear who lives.
+        let hearing = self
+            .back
+            .is_none_or(|at| now.saturating_sub(at) >= self.silence());
+        match self.reached {
+            Some(at) => hearing && now.saturating_sub(at) <= recent,
+            None => !proof,
+        }
+    }
+
     /// Lets time pass. To be called several times in an interval.
     pub fn tick(&mut self, now: Time) -> Vec<Change> {
-        let dead_after = self.interval * self.misses;
+        let dead_after = self.silence();
         let pause = now.saturating_sub(self.ticked);
         self.ticked = now;
         if pause > self.interval {
             // We were not running: silence proves nothing of that time.
             for p in self.peers.values_mut() {
                 p.heard = (p.heard + pause).min(now);
+                p.arrived = (p.arrived + pause).min(now);
             }
             self.started = (self.started + pause).min(now);
         }
@@ -300,8 +422,16 @@ impl Membership {
             } else {
                 dead_after
             };
+            let answers = p
+                .answered
+                .is_some_and(|at| now.saturating_sub(at) <= self.interval);
             match p.health {
-                Health::Alive | Health::Suspect if silent >= limit => {
+                Health::Alive | Health::Suspect if silent >= limit && answers => {
+                    p.health = Health::Mute;
+                    changes.push(Change::Mute(name.clone(), silent));
+                }
+                Health::Mute if answers => {}
+                Health::Alive | Health::Suspect | Health::Mute if silent >= limit => {
                     p.health = Health::Dead;
                     p.claims.clear();
                     changes.push(Change::Dead(name.clone(), silent));
@@ -313,25 +443,59 @@ impl Membership {
                 _ => {}
             }
         }
+        self.watch_gateway(now);
+        self.let_go_if_cut_off(now, &mut changes);
         // Give those that are there the time to say so, and to say what they own.
         if now.saturating_sub(self.started) >= dead_after * 3 && !self.leaving {
-            self.take_unowned(&mut changes);
+            self.take_unowned(now, &mut changes);
         }
         changes
     }
 
-    fn take_unowned(&mut self, changes: &mut Vec<Change>) {
-        let lives = |p: &Peer| matches!(p.health, Health::Alive | Health::Suspect);
+    /// A node that clients cannot reach leaves its addresses to one that they can: heartbeats may
+    /// travel over another link than clients do.
+    fn let_go_if_cut_off(&mut self, now: Time, changes: &mut Vec<Change>) {
+        // By then the others have said that they are cut off too, if the gateway is what died.
+        let sure = CALM + self.silence() * 2 + self.interval;
+        if self.reached.is_none_or(|at| now.saturating_sub(at) < sure) {
+            return;
+        }
+        let able = |p: &&(&String, &Peer)| p.1.health == Health::Alive && p.1.connected;
+        let first = self
+            .peers
+            .iter()
+            .filter(|p| able(&p))
+            .min_by_key(|p| p.1.priority);
+        let Some((to, _)) = first else { return };
+        for (addr, owner) in &mut self.owners {
+            if owner.name.as_deref() == Some(&*self.name) {
+                owner.name = None;
+                let (addr, to) = (*addr, to.clone());
+                changes.push(Change::Yield { addr, to });
+            }
+        }
+    }
+
+    fn take_unowned(&mut self, now: Time, changes: &mut Vec<Change>) {
+        let lives = |p: &Peer| matches!(p.health, Health::Alive | Health::Suspect | Health::Mute);
+        let connected = (self.connected(now, false), self.connected(now, true));
+        let able = |p: &Peer| matches!(p.health, Health::Alive | Health::Suspect) && p.connected;
         let first = !self
             .peers
             .values()
-            .any(|p| lives(p) && p.priority < self.priority);
+            .any(|p| able(p) && p.priority < self.priority);
         for (addr, owner) in &mut self.owners {
             let owned = match &owner.name {
                 None => false,
                 Some(name) => *name == self.name || self.peers.get(name).is_some_and(lives),
             };
-            if owned || !first {
+            // A node that hears nothing but is heard: it, or we, cannot be reached.
+            let heard = owner.name.as_ref().and_then(|name| self.peers.get(name));
+            let connected = match heard.is_some_and(|p| p.deaf) {
+                true => connected.1,
+                false => connected.0,
+            };
+            if owned || !first || !connected {
                 continue;
             }
             let from = owner.name.replace(self.name.clone());
@@ -557,6 +721,125 @@ mod tests {
         g.run(1000);
         let later = g.now + MS * 5000;
         assert_eq!(g.nodes[1].tick(later), vec![]);
+    }
+
+    #[test]
+    fn a_silent_node_whose_machine_answers_keeps_its_address_until_it_does_not() {
+        let mut g = Group::new(2);
+        g.run(1000);
+        g.dead.insert(0);
+        for _ in 0..50 {
+            g.run(10);
+            if g.nodes[1].in_doubt().any(|a| a == VIP) {
+                g.nodes[1].answered(VIP, g.now);
+            }
+        }
+        assert_eq!(g.owners(), Vec::<usize>::new());
+        let mute = |(n, _, c): &(usize, u128, Change)| *n == 1 && matches!(c, Change::Mute(..));
+        assert_eq!(g.log.iter().filter(|l| mute(l)).count(), 1);
+        g.run(100);
+        assert_eq!(g.owners(), vec![1], "now it is dead");
+    }
+
+    #[test]
+    fn who_is_cut_off_takes_nothing() {
+        let mut g = Group::new(2);
+        g.nodes[1].reached(g.now);
+        g.run(1000);
+        g.dead.insert(0);
+        g.run(500);
+        assert_eq!(g.owners(), Vec::<usize>::new());
+        for _ in 0..14 {
+            g.nodes[1].reached(g.now);
+            g.run(10);
+            assert_eq!(g.owners(), Vec::<usize>::new(), "it listens first");
+        }
+        for _ in 0..3 {
+            g.nodes[1].reached(g.now);
+            g.run(10);
+        }
+        assert_eq!(g.owners(), vec![1]);
+    }
+
+    #[test]
+    fn who_was_cut_off_hears_the_owner_before_it_takes_anything() {
+        let mut g = Group::new(2);
+        g.nodes[1].reached(g.now);
+        g.run(1000);
+        // Node 1 is cut off from node 0 and from the gateway; node 0 goes on.
+        for step in 0..100 {
+            g.now += MS * 10;
+            for i in 0..2 {
+                let changes = g.nodes[i].tick(g.now);
+                g.note(i, changes);
+            }
+            // The gateway is back a moment before the next heartbeat.
+            if step > 95 {
+                g.nodes[1].reached(g.now);
+            }
+        }
+        g.run(500);
+        assert_eq!(g.owners(), vec![0]);
+        assert!(g
+            .log
+            .iter()
+            .all(|(n, _, c)| *n == 0 || !matches!(c, Change::Take { .. })));
+    }
+
+    #[test]
+    fn an_owner_that_clients_cannot_reach_lets_go() {
+        let mut g = Group::new(2);
+        let both = |g: &mut Group, ms: u32, which: &[usize]| {
+            for _ in 0..ms / 10 {
+                for i in which {
+                    g.nodes[*i].reached(g.now);
+                }
+                g.run(10);
+            }
+        };
+        both(&mut g, 1000, &[0, 1]);
+        both(&mut g, 3000, &[1]);
+        assert_eq!(g.owners(), vec![1]);
+        both(&mut g, 1000, &[0, 1]);
+        assert_eq!(g.owners(), vec![1], "no way back by itself");
+        both(&mut g, 3000, &[]);
+        assert_eq!(g.owners(), vec![1], "nobody is better");
+    }
+
+    /// Lets `a` hear nothing while all hear it, for so long.
+    fn deafen(g: &mut Group, a: usize, ms: u32) {
+        for step in 0..ms / 10 {
+            g.now += MS * 10;
+            for (i, j) in [(0, 1), (1, 0)] {
+                if step % 5 == 0 && j != a {
+                    let beat = g.nodes[i].beat(&format!("n{j}"));
+                    let changes = g.nodes[j].hear(&beat, g.now);
+                    g.note(j, changes);
+                }
+            }
+            for i in 0..2 {
+                let changes = g.nodes[i].tick(g.now);
+                g.note(i, changes);
+            }
+        }
+    }
+
+    #[test]
+    fn a_deaf_owner_is_replaced_only_by_who_is_surely_connected() {
+        let mut g = Group::new(2);
+        g.run(1000);
+        deafen(&mut g, 0, 1000);
+        assert_eq!(g.owners(), vec![0], "nobody knows whose link is broken");
+        for _ in 0..4 {
+            g.nodes[1].reached(g.now);
+            deafen(&mut g, 0, 50);
+        }
+        assert!(g.nodes[1].owns(VIP));
+        g.run(200);
+        assert_eq!(g.owners(), vec![1], "the deaf one hears of it at last");
+        let undead =
+            |(n, _, c): &(usize, u128, Change)| *n == 1 && *c == Change::NotDead("n0".into());
+        assert!(g.log.iter().any(undead));
     }
 
     #[test]

@@ -2,13 +2,15 @@
 
 //! Moves the address of a service to this node and away from it.
 
+use std::io;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use tokio::process::Command;
 use tokio::time::{sleep, timeout};
 
-use crate::announce::announce;
 use crate::config::{Hooks, Prefix};
+use crate::frame;
 
 /// Longest run of a program.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -50,6 +52,14 @@ pub async fn up(address: &Address, hooks: &Hooks) -> Result<(), String> {
     first
 }
 
+/// Tells the neighbours that `addr` lives here now.
+fn announce(interface: &str, addr: IpAddr) -> io::Result<()> {
+    frame::send(interface, |mac| match addr {
+        IpAddr::V4(a) => frame::arp(mac, a, a),
+        IpAddr::V6(a) => frame::advertisement(mac, a),
+    })
+}
+
 /// Gives `address` up.
 ///
 /// # Errors
@@ -74,8 +84,8 @@ pub fn has(address: &Address) -> bool {
     };
     all.any(|i| {
         let Some(a) = i.address else { return false };
-        let v4 = a.as_sockaddr_in().map(|s| std::net::IpAddr::V4(s.ip()));
-        let v6 = a.as_sockaddr_in6().map(|s| std::net::IpAddr::V6(s.ip()));
+        let v4 = a.as_sockaddr_in().map(|s| IpAddr::V4(s.ip()));
+        let v6 = a.as_sockaddr_in6().map(|s| IpAddr::V6(s.ip()));
         i.interface_name == address.interface && v4.or(v6) == Some(address.prefix.addr)
     })
 }
