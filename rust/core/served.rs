@@ -6,67 +6,19 @@
 //! stream; what of it is new and goes to the log; whether a gate holds it; translation last,
 //! so that a packet which must wait is left as it was.
 
-use super::client::Handshake;
 use super::counter::Counter;
 use super::effects::{Bytes, Effects, Emit, Log, LogData, Verdict};
-use super::flow::{Env, Flow, Object, Phase, OPENING_TIME, PASSING_TIME};
+use super::flow::{Env, Flow, Object, Phase, PASSING_TIME};
 use super::gate::Word;
-use super::options::kind;
 use super::ring::{flags as log_flags, Kind};
-use super::seq::{C2s, Client, Delta, Local, Pos, S2c, Seq};
-use super::splice::{Clock as ServiceClock, Splice};
-use super::wire::{flags as tcp, Dir, Key, Packet, Segment};
+use super::seq::{C2s, Client, Local, Pos, S2c, Seq};
+use super::wire::{flags as tcp, Dir, Packet, Segment};
 
 /// A progress record is written each time the client has acknowledged so many bytes more:
 /// an acknowledgement number is unique within 2^32 bytes, this is a quarter of them.
 const PROGRESS: u64 = 1 << 30;
 
 impl Flow {
-    /// A flow whose first SYN is `p`, which may be changed.
-    pub fn opening(key: Key, p: &mut Packet<'_>, env: &Env) -> Self {
-        let mut flow = Flow::blank(key, Phase::Opening);
-        flow.learn_syn(p, env);
-        flow
-    }
-
-    /// A flow to come that is to be translated from its SYN on.
-    pub fn spliced(key: Key, c2s: Delta<C2s>, s2c: Delta<S2c>, ts: u32) -> Self {
-        let mut flow = Flow::blank(key, Phase::Opening);
-        flow.splice = Splice::new(
-            c2s,
-            s2c,
-            ServiceClock {
-                delta: ts,
-                first: None,
-            },
-        );
-        flow.protected = false;
-        flow
-    }
-
-    fn learn_syn(&mut self, p: &mut Packet<'_>, env: &Env) {
-        let o = p.options();
-        if o.signed() {
-            // A signature covers what we would change (RFC 2385, RFC 5925).
-            self.phase = Phase::Passing;
-            self.deadline = env.now + PASSING_TIME;
-            return;
-        }
-        let offer = Handshake::offered(o);
-        self.expect(Seq::new(p.seq()), offer, env);
-    }
-
-    /// Waits for the answer to a SYN with number `isn` and the options of `offer`.
-    fn expect(&mut self, isn: Seq<Client, C2s>, offer: Handshake, env: &Env) {
-        self.handshake = offer;
-        self.isn_c2s = isn;
-        let first = Pos::new(u64::from(isn.raw())).plus(1);
-        self.c2s.next = first;
-        self.c2s.acked = first;
-        self.c2s.edge = first;
-        self.deadline = env.now + OPENING_TIME;
-    }
-
     pub(super) fn served_c2s(
         &mut self,
         p: &mut Packet<'_>,
@@ -98,58 +50,6 @@ impl Flow {
         match self.splice.c2s(p) {
             Ok(()) => Verdict::Accept,
             Err(refused) => Verdict::Drop(refused.counter()),
-        }
-    }
-
-    fn syn(&mut self, p: &mut Packet<'_>, env: &Env, fx: &mut Effects) -> Verdict {
-        let fresh = Seq::new(p.seq()) != self.isn_c2s;
-        if fresh
-            && self.splice.is_identity()
-            && matches!(self.phase, Phase::Closing | Phase::Opening)
-        {
-            // The client uses its port again.
-            *self = Flow::opening(self.key, p, env);
-        } else if self.phase == Phase::Opening && !self.splice.is_identity() {
-            self.learn_syn(p, env);
-        } else if fresh {
-            // Only if the local stack takes it is the old connection over.
-            self.again = Some((Seq::new(p.seq()), Handshake::offered(p.options())));
-        }
-        if self.phase == Phase::Passing {
-            fx.count(Counter::Signed);
-            return Verdict::Accept;
-        }
-        if env.policy.protect && self.phase == Phase::Opening {
-            // Neither can be continued by another server: the client must not use them.
-            if p.options().mptcp && p.blank_option(kind::MPTCP) {
-                fx.count(Counter::MptcpBlanked);
-            }
-            if p.options().fastopen && (p.blank_option(kind::FASTOPEN) | p.blank_option(kind::EXP2))
-            {
-                fx.count(Counter::FastopenBlanked);
-            }
-        }
-        match self.splice.c2s(p) {
-            Ok(()) => Verdict::Accept,
-            Err(refused) => Verdict::Drop(refused.counter()),
-        }
-    }
-
-    /// The client's answer to the SYN-ACK: from here on the flow is worth a record. A SYN alone
-    /// is not, as anybody can send it in anybody's name.
-    fn confirm(&mut self, p: &Packet<'_>, pos: Pos<C2s>, fx: &mut Effects) {
-        let first = self.s2c.next;
-        let acked = p.has_ack() && self.answered && p.ack() == first.seq().raw();
-        if !acked || pos != self.c2s.next {
-            return;
-        }
-        self.deadline = u64::MAX;
-        self.enter(Phase::Open, fx);
-        fx.count(Counter::FlowOpened);
-        if self.protected {
-            let mut log = self.log_desc(Kind::Opened, first.raw(), self.c2s.next.raw());
-            log.ts = p.options().ts;
-            fx.logs.push(log);
         }
     }
 
@@ -403,49 +303,6 @@ impl Flow {
         verdict
     }
 
-    fn syn_ack(&mut self, p: &mut Packet<'_>, env: &Env, fx: &mut Effects) -> Verdict {
-        if let Some((isn, offer)) = self.again {
-            let acked = Seq::<Local, C2s>::new(p.ack());
-            if self.splice.delta_c2s().to_client(acked) == isn.plus(1) {
-                let splice = self.splice;
-                let keeps = !self.joined;
-                *self = Flow::blank(self.key, Phase::Opening);
-                if keeps {
-                    self.splice = splice;
-                    // As in `Flow::spliced`.
-                    self.protected = splice.is_identity();
-                }
-                self.expect(isn, offer, env);
-                fx.discard = true;
-                fx.notify = true;
-            }
-        }
-        if self.joined {
-            // The ghost's handshake, said again: not the client's business.
-            self.nudge_service(fx);
-            return Verdict::Drop(Counter::GhostHandshake);
-        }
-        if let Err(refused) = self.splice.s2c(p) {
-            return Verdict::Drop(refused.counter());
-        }
-        if self.phase == Phase::Opening && p.ack() == self.c2s.next.seq().raw() {
-            self.isn_s2c = Seq::new(p.seq());
-            if !self.answered {
-                self.handshake = self.handshake.answered(p.options());
-            }
-            self.answered = true;
-            self.local_shift = self.handshake.service_shift();
-            let first = Pos::new(u64::from(p.seq())).plus(1);
-            self.s2c.next = first;
-            self.s2c.acked = first;
-            self.s2c.logged = first;
-            self.s2c.log_end = first;
-            self.s2c.reported = first;
-            self.c2s.edge = self.c2s.next.plus(u64::from(p.window()));
-        }
-        Verdict::Accept
-    }
-
     /// Takes in what the local socket says of the client's stream, and whether it acknowledges
     /// more than before; `None` without ACK.
     fn hear_local_ack(&mut self, p: &Packet<'_>) -> Option<(Word, bool)> {
@@ -505,7 +362,7 @@ impl Flow {
     }
 
     /// Tells the local socket of a joined flow what the ghost has taken, and where it stands.
-    fn nudge_service(&self, fx: &mut Effects) {
+    pub(super) fn nudge_service(&self, fx: &mut Effects) {
         let Some(floor) = self.splice.ack_floor().filter(|_| self.joined) else {
             return;
         };

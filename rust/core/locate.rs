@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Where the client of a flow stands that lost its server: it is asked, or speaks by itself.
+//!
+//! Until the flow is joined, nothing of the client reaches the local stack: its packets are
+//! taken as word of where it stands and dropped; it sends them again.
+
+use super::counter::Counter;
+use super::effects::{Bytes, Effects, Emit, Verdict};
+use super::flow::{Env, Flow, Phase, Rescue};
+use super::rescue::{Claim, Misfit, LOCATED_TIME};
+use super::ring::{flags as log_flags, Kind};
+use super::seq::{C2s, Client, Pos, S2c, Seq};
+use super::wire::{flags as tcp, Dir, Key, Packet, Segment};
+
+/// Milliseconds between probes: clients answer one in 500 ms at most
+/// (`tcp_invalid_ratelimit`).
+const PROBE_EVERY: u64 = 510;
+
+impl Flow {
+    /// A flow that is known by a packet of its client only.
+    pub fn orphan(key: Key, env: &Env) -> Self {
+        let mut flow = Flow::blank(key, Phase::Orphan);
+        flow.deadline = env.now + u64::from(env.policy.verdict_ms);
+        flow
+    }
+
+    /// Asks the client where it stands: `seq` is strictly below what it expects.
+    pub fn locate(
+        &mut self,
+        claim: &Claim,
+        seq: Seq<Client, S2c>,
+        env: &Env,
+        fx: &mut Effects,
+    ) -> Result<(), Misfit> {
+        self.may_be_claimed(claim.generation)?;
+        self.claim(claim);
+        self.rescue = Rescue::Probe { seq, tries: 0 };
+        self.enter(Phase::Locating, fx);
+        self.probe(env, fx);
+        Ok(())
+    }
+
+    /// RFC 9293, section 3.10.7.4: an unacceptable segment is answered with an
+    /// acknowledgement. Timestamps must be new (PAWS comes first), and a sequence number below
+    /// the window passes firewalls that would drop one above it.
+    pub(super) fn probe(&mut self, env: &Env, fx: &mut Effects) {
+        let Rescue::Probe { seq, ref mut tries } = self.rescue else {
+            return;
+        };
+        *tries += 1;
+        self.deadline = env.now + PROBE_EVERY;
+        let segment = self.lost_client_segment(seq, tcp::ACK, env);
+        fx.emits.push(Emit {
+            segment,
+            bytes: Bytes::None,
+        });
+        fx.count(Counter::ProbeSent);
+    }
+
+    pub(super) fn lost_client_segment(
+        &mut self,
+        seq: Seq<Client, S2c>,
+        flags: u8,
+        env: &Env,
+    ) -> Segment {
+        let tsval = self.clock.later(env.now);
+        self.clock.say(tsval);
+        Segment {
+            key: self.key,
+            dir: Dir::ToClient,
+            seq: seq.raw(),
+            ack: self.c2s.acked.seq().raw(),
+            flags,
+            window: u16::MAX >> 1,
+            ts: self
+                .handshake
+                .timestamps
+                .then_some((tsval, self.clock.tsval)),
+            syn: None,
+        }
+    }
+
+    /// A packet of a client whose flow has no server.
+    pub(super) fn lost_c2s(&mut self, p: &mut Packet<'_>, env: &Env, fx: &mut Effects) -> Verdict {
+        let flags = p.flags();
+        if flags & (tcp::SYN | tcp::ACK) == tcp::SYN {
+            // The client has given up and uses its port again.
+            self.drop_ghost(fx);
+            *self = Flow::opening(self.key, p, env);
+            return self.served_c2s(p, env, fx);
+        }
+        if flags & tcp::RST != 0 {
+            if self.phase != Phase::Orphan && Seq::new(p.seq()) == self.c2s.next.seq() {
+                self.drop_ghost(fx);
+                self.close(log_flags::RST, env, fx);
+            }
+            return Verdict::Drop(Counter::OrphanSwallowed);
+        }
+        if flags & tcp::ACK == 0 {
+            return Verdict::Drop(Counter::OrphanSwallowed);
+        }
+        if !self.credible(p) {
+            return Verdict::Drop(Counter::OrphanSwallowed);
+        }
+        self.clock.hear(p.options().ts, env.now);
+        self.s2c.window = p.window();
+        match self.phase {
+            Phase::Orphan if matches!(self.rescue, Rescue::None) => {
+                self.rescue = Rescue::Reported;
+                fx.count(Counter::Orphan);
+                self.word(p, Kind::Orphan, fx);
+            }
+            Phase::Locating => {
+                self.enter(Phase::Located, fx);
+                self.deadline = env.now + LOCATED_TIME;
+                fx.count(Counter::Located);
+                self.located(p, fx);
+            }
+            // What was on its way when its server died has arrived.
+            Phase::Located if Seq::new(p.ack()).after(self.s2c.acked.seq()) => self.located(p, fx),
+            _ => {}
+        }
+        Verdict::Drop(Counter::OrphanSwallowed)
+    }
+
+    fn located(&mut self, p: &Packet<'_>, fx: &mut Effects) {
+        self.s2c.acked = Pos::new(u64::from(p.ack()));
+        self.s2c.next = self.s2c.acked;
+        self.word(p, Kind::Located, fx);
+    }
+
+    /// Whether a packet may be the client's, by what is known of it. Of an orphan nothing is:
+    /// userspace compares it with its record.
+    fn credible(&self, p: &Packet<'_>) -> bool {
+        const AROUND: u32 = 1 << 16;
+        const AHEAD: i32 = 1 << 30;
+        if self.phase == Phase::Orphan {
+            return true;
+        }
+        let seq = Seq::<Client, C2s>::new(p.seq());
+        let near = !seq.before(self.c2s.next.seq().minus(AROUND))
+            && !seq.after(self.c2s.next.seq().plus(AROUND));
+        let beyond_probe = match self.rescue {
+            Rescue::Probe { seq: probe, .. } => {
+                (1..AHEAD).contains(&Seq::new(p.ack()).since(probe))
+            }
+            _ => true,
+        };
+        near && beyond_probe
+    }
+
+    /// Logs where the client says that it stands.
+    fn word(&self, p: &Packet<'_>, kind: Kind, fx: &mut Effects) {
+        let mut log = self.log_desc(kind, u64::from(p.ack()), u64::from(p.seq()));
+        if p.payload_len() > 0 {
+            log.flags |= log_flags::PAYLOAD;
+        }
+        if p.flags() & tcp::FIN != 0 {
+            log.flags |= log_flags::FIN;
+        }
+        let beyond =
+            |(_, right): &(u32, u32)| Seq::<Client, S2c>::new(*right).after(Seq::new(p.ack()));
+        if p.options().sack().iter().any(beyond) {
+            log.flags |= log_flags::SACKED;
+        }
+        log.window = u32::from(p.window()) << self.handshake.client_shift();
+        log.ts = p.options().ts;
+        fx.logs.push(log);
+    }
+}
