@@ -5,7 +5,9 @@
 use super::{addr_bytes, tenant, KeyAttrs};
 use crate::flows::{Entry, State};
 use crate::hcore::client::{Clock, Handshake};
-use crate::hcore::flow::{Flow, Snapshot};
+use crate::hcore::counter::Counter;
+use crate::hcore::effects::Effects;
+use crate::hcore::flow::{Env, Flow, Phase, Snapshot};
 use crate::hcore::rescue::{Claim, Misfit};
 use crate::hcore::seq::{Delta, Pos, Seq};
 use crate::hcore::wire::Key;
@@ -17,6 +19,7 @@ use crate::net::rhashtable::Walk;
 use crate::net::time;
 use crate::netlink_gen as nl;
 use crate::path;
+use core::ops::Deref;
 use kernel::prelude::*;
 use kernel::sync::{rcu, Arc};
 
@@ -141,65 +144,124 @@ fn misfit(info: &Info<'_>, why: Misfit) -> Error {
     }
 }
 
-fn find(info: &Info<'_>, namespace: &Namespace, key: &Key) -> Result<Arc<Entry>> {
-    let guard = rcu::read_lock();
-    let entry = namespace.find(key, &guard).map(Into::into);
-    entry.ok_or_else(|| info.error(nl::A_FLOW_CLIENT_ADDR, c"there is no such flow", ENOENT))
+/// An operation on one flow.
+trait Operation: 'static {
+    const CMD: u8;
+    const POLICY: &'static [Policy];
+
+    /// Does it. May sleep.
+    fn run(request: &Request<'_>) -> Result;
 }
 
-/// The flow of this name, made from `claim` if there is none.
-fn find_or_claim(
-    info: &Info<'_>,
-    namespace: &Arc<Namespace>,
-    key: &Key,
-    claim: &Claim,
-) -> Result<Arc<Entry>> {
-    let guard = rcu::read_lock();
-    let Some(env) = namespace.env(&key.service(), &guard) else {
-        return Err(info.error(
-            nl::A_FLOW_SERVICE_ADDR,
-            c"this service is not protected",
-            ENOENT,
-        ));
-    };
-    if !env.policy.protect {
-        return Err(info.error(
-            nl::A_FLOW_SERVICE_ADDR,
-            c"this service is only observed",
-            EPERM,
-        ));
-    }
-    match namespace.find(key, &guard) {
-        Some(entry) => Ok(entry.into()),
-        None => namespace
-            .insert(Flow::claimed(*key, claim, &env), &guard)
-            .ok_or(ENOMEM),
+impl<T: Operation> Do for T {
+    const CMD: u8 = T::CMD;
+    const POLICY: &'static [Policy] = T::POLICY;
+    const ADMIN: bool = true;
+
+    fn handle(info: &Info<'_>) -> Result {
+        T::run(&Request {
+            info,
+            cmd: T::CMD,
+            namespace: tenant(info)?.namespace().clone(),
+            key: FLOW.read(info)?,
+        })
     }
 }
 
-/// Replies with a flow as it is now.
-fn reply(info: &Info<'_>, cmd: u8, entry: &Entry) -> Result {
-    let (key, snapshot) = {
-        let state = entry.state.lock();
-        (*state.flow.key(), state.flow.snapshot(time::now_ms()))
-    };
-    let mut reply = Message::reply(info, cmd)?;
-    write(&mut reply, entry.id, &key, &snapshot)?;
-    reply.send(info)
+/// What is asked for, where and of which flow.
+struct Request<'a> {
+    info: &'a Info<'a>,
+    cmd: u8,
+    namespace: Arc<Namespace>,
+    key: Key,
+}
+
+impl Request<'_> {
+    /// The flow, which must be there.
+    fn find(&self) -> Result<Arc<Entry>> {
+        let guard = rcu::read_lock();
+        let entry = self.namespace.find(&self.key, &guard).map(Into::into);
+        entry.ok_or_else(|| self.error(nl::A_FLOW_CLIENT_ADDR, c"there is no such flow", ENOENT))
+    }
+
+    /// The flow, made from `claim` if there is none.
+    fn find_or_claim(&self, claim: &Claim) -> Result<Arc<Entry>> {
+        let guard = rcu::read_lock();
+        let env = self.env(&guard)?;
+        if !env.policy.protect {
+            return Err(self.error(
+                nl::A_FLOW_SERVICE_ADDR,
+                c"this service is only observed",
+                EPERM,
+            ));
+        }
+        match self.namespace.find(&self.key, &guard) {
+            Some(entry) => Ok(entry.into()),
+            None => self
+                .namespace
+                .insert(Flow::claimed(self.key, claim, &env), &guard)
+                .ok_or(ENOMEM),
+        }
+    }
+
+    /// What the flow's service asks for.
+    fn env(&self, guard: &rcu::Guard) -> Result<Env> {
+        self.namespace
+            .env(&self.key.service(), guard)
+            .ok_or_else(|| {
+                self.error(
+                    nl::A_FLOW_SERVICE_ADDR,
+                    c"this service is not protected",
+                    ENOENT,
+                )
+            })
+    }
+
+    /// Lets `decide` change the flow, and does what it asks for. `lend` is called before that.
+    fn decide(
+        &self,
+        entry: &Arc<Entry>,
+        lend: Option<&mut dyn FnMut(&mut State)>,
+        decide: impl FnOnce(&mut Flow, &Env, &mut Effects) -> Result<(), Misfit>,
+    ) -> Result {
+        self.namespace
+            .with(entry.as_arc_borrow(), lend, decide)
+            .ok_or(ENOENT)?
+            .map_err(|why| misfit(self.info, why))
+    }
+
+    /// Replies with the flow as it is now.
+    fn reply(&self, entry: &Entry) -> Result {
+        let (key, snapshot) = look(entry);
+        let mut reply = Message::reply(self.info, self.cmd)?;
+        write(&mut reply, entry.id, &key, &snapshot)?;
+        reply.send(self.info)
+    }
+}
+
+impl<'a> Deref for Request<'a> {
+    type Target = Info<'a>;
+
+    fn deref(&self) -> &Info<'a> {
+        self.info
+    }
+}
+
+/// A flow as it is now.
+fn look(entry: &Entry) -> (Key, Snapshot) {
+    let state = entry.state.lock();
+    (*state.flow.key(), state.flow.snapshot(time::now_ms()))
 }
 
 /// `flow-get` of one.
 pub(super) struct Get;
 
-impl Do for Get {
+impl Operation for Get {
     const CMD: u8 = nl::CMD_FLOW_GET;
     const POLICY: &'static [Policy] = &nl::FLOW_GET_DO_POLICY;
-    const ADMIN: bool = true;
 
-    fn handle(info: &Info<'_>) -> Result {
-        let tenant = tenant(info)?;
-        let entry = find(info, tenant.namespace(), &FLOW.read(info)?)?;
-        reply(info, Self::CMD, &entry)
+    fn run(request: &Request<'_>) -> Result {
+        request.reply(&*request.find()?)
     }
 }
 
@@ -231,10 +293,7 @@ impl Dump for GetAll {
     fn dump(cursor: &mut Cursor, info: &Info<'_>, out: &mut Dumper<'_>) -> Result {
         out.generation(tenant(info)?.namespace().changes());
         while let Some(entry) = cursor.waiting.take().or_else(|| cursor.walk.next()) {
-            let (key, snapshot) = {
-                let state = entry.state.lock();
-                (*state.flow.key(), state.flow.snapshot(time::now_ms()))
-            };
+            let (key, snapshot) = look(&entry);
             let written = out.entry(Self::CMD, |w| write(w, entry.id, &key, &snapshot));
             if let Err(e) = written {
                 cursor.waiting = Some(entry);
@@ -289,58 +348,46 @@ fn commit(namespace: &Namespace, release: &Attrs<'_>) -> Result {
 /// `flow-locate`.
 pub(super) struct Locate;
 
-impl Do for Locate {
+impl Operation for Locate {
     const CMD: u8 = nl::CMD_FLOW_LOCATE;
     const POLICY: &'static [Policy] = &nl::FLOW_LOCATE_DO_POLICY;
-    const ADMIN: bool = true;
 
-    fn handle(info: &Info<'_>) -> Result {
-        let tenant = tenant(info)?;
-        let namespace = tenant.namespace();
-        let key = FLOW.read(info)?;
-        let claim = claim(info)?;
-        let seq = Seq::new(info.need_u32(nl::A_FLOW_PROBE_SEQ)?);
-        let entry = find_or_claim(info, namespace, &key, &claim)?;
-        namespace
-            .with(entry.as_arc_borrow(), None, |flow, env, fx| {
-                flow.locate(&claim, seq, env, fx)
-            })
-            .ok_or(ENOENT)?
-            .map_err(|why| misfit(info, why))?;
-        reply(info, Self::CMD, &entry)
+    fn run(request: &Request<'_>) -> Result {
+        let claim = claim(request)?;
+        let seq = Seq::new(request.need_u32(nl::A_FLOW_PROBE_SEQ)?);
+        let entry = request.find_or_claim(&claim)?;
+        request.decide(&entry, None, |flow, env, fx| {
+            flow.locate(&claim, seq, env, fx)
+        })?;
+        request.reply(&entry)
     }
 }
 
 /// `flow-recover`.
 pub(super) struct Recover;
 
-impl Do for Recover {
+impl Operation for Recover {
     const CMD: u8 = nl::CMD_FLOW_RECOVER;
     const POLICY: &'static [Policy] = &nl::FLOW_RECOVER_DO_POLICY;
-    const ADMIN: bool = true;
 
-    fn handle(info: &Info<'_>) -> Result {
-        let tenant = tenant(info)?;
-        let namespace = tenant.namespace();
-        let key = FLOW.read(info)?;
-        let claim = claim(info)?;
-        let at = Pos::new(info.need_u64(nl::A_FLOW_AT)?);
-        let window = info.u32(nl::A_FLOW_ANSWER_WINDOW).unwrap_or(ANSWER_WINDOW);
-        let mut request = copy(info.bytes(nl::A_FLOW_REQUEST))?;
-        let len = request.len() as u32;
-        let entry = find_or_claim(info, namespace, &key, &claim)?;
+    fn run(request: &Request<'_>) -> Result {
+        let claim = claim(request)?;
+        let at = Pos::new(request.need_u64(nl::A_FLOW_AT)?);
+        let window = request
+            .u32(nl::A_FLOW_ANSWER_WINDOW)
+            .unwrap_or(ANSWER_WINDOW);
+        let mut bytes = copy(request.bytes(nl::A_FLOW_REQUEST))?;
+        let len = bytes.len() as u32;
+        let entry = request.find_or_claim(&claim)?;
         let mut lend = |state: &mut State| {
             if !state.flow.depends_on_us() {
-                core::mem::swap(&mut state.request, &mut request);
+                core::mem::swap(&mut state.request, &mut bytes);
             }
         };
-        namespace
-            .with(entry.as_arc_borrow(), Some(&mut lend), |flow, env, fx| {
-                flow.recover(&claim, at, len, window, env, fx)
-            })
-            .ok_or(ENOENT)?
-            .map_err(|why| misfit(info, why))?;
-        reply(info, Self::CMD, &entry)
+        request.decide(&entry, Some(&mut lend), |flow, env, fx| {
+            flow.recover(&claim, at, len, window, env, fx)
+        })?;
+        request.reply(&entry)
     }
 }
 
@@ -353,68 +400,57 @@ fn copy(bytes: Option<&[u8]>) -> Result<KVec<u8>> {
 /// `flow-join`.
 pub(super) struct Join;
 
-impl Do for Join {
+impl Operation for Join {
     const CMD: u8 = nl::CMD_FLOW_JOIN;
     const POLICY: &'static [Policy] = &nl::FLOW_JOIN_DO_POLICY;
-    const ADMIN: bool = true;
 
-    fn handle(info: &Info<'_>) -> Result {
-        let tenant = tenant(info)?;
-        let namespace = tenant.namespace();
-        let key = FLOW.read(info)?;
-        let mut prefix = copy(info.bytes(nl::A_FLOW_PREFIX))?;
+    fn run(request: &Request<'_>) -> Result {
+        let mut prefix = copy(request.bytes(nl::A_FLOW_PREFIX))?;
         let len = prefix.len() as u32;
-        let answer = info.need_u64(nl::A_FLOW_ANSWER_LENGTH)?;
-        let start = info.u64(nl::A_FLOW_OBJECT_START);
-        let end = info.u64(nl::A_FLOW_OBJECT_END);
-        let entry = find(info, namespace, &key)?;
-        if info.u64(nl::A_FLOW_ID).is_some_and(|id| id != entry.id) {
-            return Err(info.error(nl::A_FLOW_ID, c"another flow has this name now", ENOENT));
+        let answer = request.need_u64(nl::A_FLOW_ANSWER_LENGTH)?;
+        let start = request.u64(nl::A_FLOW_OBJECT_START);
+        let end = request.u64(nl::A_FLOW_OBJECT_END);
+        let entry = request.find()?;
+        if request.u64(nl::A_FLOW_ID).is_some_and(|id| id != entry.id) {
+            return Err(request.error(nl::A_FLOW_ID, c"another flow has this name now", ENOENT));
         }
         let mut lend = |state: &mut State| {
-            if state.flow.phase() == crate::hcore::flow::Phase::Ghost {
+            if state.flow.phase() == Phase::Ghost {
                 core::mem::swap(&mut state.prefix, &mut prefix);
             }
         };
-        namespace
-            .with(entry.as_arc_borrow(), Some(&mut lend), |flow, env, fx| {
-                flow.join(answer, len, start, end, env, fx)
-            })
-            .ok_or(ENOENT)?
-            .map_err(|why| misfit(info, why))
+        request.decide(&entry, Some(&mut lend), |flow, env, fx| {
+            flow.join(answer, len, start, end, env, fx)
+        })
     }
 }
 
 /// `flow-end`.
 pub(super) struct End;
 
-impl Do for End {
+impl Operation for End {
     const CMD: u8 = nl::CMD_FLOW_END;
     const POLICY: &'static [Policy] = &nl::FLOW_END_DO_POLICY;
-    const ADMIN: bool = true;
 
-    fn handle(info: &Info<'_>) -> Result {
-        let tenant = tenant(info)?;
-        let namespace = tenant.namespace();
-        let key = FLOW.read(info)?;
-        let verdict = info.need_u32(nl::A_FLOW_VERDICT)?;
-        let entry = find(info, namespace, &key)?;
-        namespace
-            .with(entry.as_arc_borrow(), None, |flow, env, fx| match verdict {
-                nl::VERDICT_PASS => flow.disown(env, fx).map_err(|why| misfit(info, why)),
-                nl::VERDICT_RESET => {
-                    flow.reset_client(crate::hcore::counter::Counter::GivenUp, env, fx);
-                    Ok(())
-                }
-                nl::VERDICT_ABANDON => {
-                    flow.mute(env, fx);
-                    Ok(())
-                }
-                _ => Err(info.error(nl::A_FLOW_VERDICT, c"there is no such verdict", EINVAL)),
-            })
-            .ok_or(ENOENT)??;
+    fn run(request: &Request<'_>) -> Result {
+        let verdict = request.need_u32(nl::A_FLOW_VERDICT)?;
+        let entry = request.find()?;
+        if !matches!(
+            verdict,
+            nl::VERDICT_PASS | nl::VERDICT_RESET | nl::VERDICT_ABANDON
+        ) {
+            return Err(request.error(nl::A_FLOW_VERDICT, c"there is no such verdict", EINVAL));
+        }
+        request.decide(&entry, None, |flow, env, fx| {
+            match verdict {
+                nl::VERDICT_PASS => return flow.disown(env, fx),
+                nl::VERDICT_RESET => flow.reset_client(Counter::GivenUp, env, fx),
+                _ => flow.mute(env, fx),
+            }
+            Ok(())
+        })?;
         if verdict == nl::VERDICT_ABANDON {
-            abort(info, &key);
+            abort(request.info, &request.key);
         }
         Ok(())
     }
@@ -434,18 +470,14 @@ fn abort(info: &Info<'_>, key: &Key) {
 /// `splice-add`.
 pub(super) struct SpliceAdd;
 
-impl Do for SpliceAdd {
+impl Operation for SpliceAdd {
     const CMD: u8 = nl::CMD_SPLICE_ADD;
     const POLICY: &'static [Policy] = &nl::SPLICE_ADD_DO_POLICY;
-    const ADMIN: bool = true;
 
-    fn handle(info: &Info<'_>) -> Result {
-        let tenant = tenant(info)?;
-        let namespace = tenant.namespace();
-        let key = FLOW.read(info)?;
-        let delta = |number| info.u32(number).unwrap_or(0);
+    fn run(request: &Request<'_>) -> Result {
+        let delta = |number| request.u32(number).unwrap_or(0);
         let flow = Flow::spliced(
-            key,
+            request.key,
             // A delta leads to the client; what is asked for leads to the local side.
             Delta::new(delta(nl::A_FLOW_DELTA_C2S).wrapping_neg()),
             Delta::new(delta(nl::A_FLOW_DELTA_S2C)),
@@ -453,44 +485,35 @@ impl Do for SpliceAdd {
         );
         let entry = {
             let guard = rcu::read_lock();
-            if namespace.env(&key.service(), &guard).is_none() {
-                return Err(info.error(
-                    nl::A_FLOW_SERVICE_ADDR,
-                    c"this service is not protected",
-                    ENOENT,
-                ));
+            request.env(&guard)?;
+            if request.namespace.find(&request.key, &guard).is_some() {
+                return Err(request.error(nl::A_FLOW_CLIENT_ADDR, c"there is such a flow", EEXIST));
             }
-            if namespace.find(&key, &guard).is_some() {
-                return Err(info.error(nl::A_FLOW_CLIENT_ADDR, c"there is such a flow", EEXIST));
-            }
-            namespace.insert(flow, &guard).ok_or(ENOMEM)?
+            request.namespace.insert(flow, &guard).ok_or(ENOMEM)?
         };
         entry.state.lock().manual = true;
-        reply(info, Self::CMD, &entry)
+        request.reply(&entry)
     }
 }
 
 /// `splice-del`.
 pub(super) struct SpliceDel;
 
-impl Do for SpliceDel {
+impl Operation for SpliceDel {
     const CMD: u8 = nl::CMD_SPLICE_DEL;
     const POLICY: &'static [Policy] = &nl::SPLICE_DEL_DO_POLICY;
-    const ADMIN: bool = true;
 
-    fn handle(info: &Info<'_>) -> Result {
-        let tenant = tenant(info)?;
-        let namespace = tenant.namespace();
-        let entry = find(info, namespace, &FLOW.read(info)?)?;
+    fn run(request: &Request<'_>) -> Result {
+        let entry = request.find()?;
         let mut state = entry.state.lock();
         if !state.manual {
-            return Err(info.error(
+            return Err(request.error(
                 nl::A_FLOW_CLIENT_ADDR,
                 c"this flow was not made by splice-add",
                 EPERM,
             ));
         }
-        namespace.remove(entry.as_arc_borrow(), &mut state);
+        request.namespace.remove(entry.as_arc_borrow(), &mut state);
         Ok(())
     }
 }
