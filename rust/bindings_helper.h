@@ -15,7 +15,6 @@
 #include <linux/vmalloc.h>
 #include <net/dst.h>
 #include <net/genetlink.h>
-#include <net/gso.h>
 #include <net/inet6_hashtables.h>
 #include <net/inet_hashtables.h>
 #include <net/ip6_route.h>

@@ -20,7 +20,6 @@
 #include "helpers/module.c"
 #include "helpers/output.c"
 #include "helpers/pernet.c"
-#include "helpers/random.c"
 #include "helpers/rhashtable.c"
 #include "helpers/ringmem.c"
 #include "helpers/skbuff.c"

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
 
-#include <linux/netfilter/nf_conntrack_common.h>
 #include <linux/skbuff.h>
 #include <net/checksum.h>
 #include <net/dst.h>
@@ -44,11 +43,6 @@ void hf_skb_set_transport_header(struct sk_buff *skb, int offset)
 bool hf_pskb_may_pull(struct sk_buff *skb, unsigned int len)
 {
 	return pskb_may_pull(skb, len);
-}
-
-int hf_pskb_trim(struct sk_buff *skb, unsigned int len)
-{
-	return pskb_trim(skb, len);
 }
 
 void hf_skb_postpull_rcsum(struct sk_buff *skb, const void *start, unsigned int len)
@@ -169,16 +163,6 @@ bool hf_skb_dst_force(struct sk_buff *skb)
 void hf_skb_dst_set(struct sk_buff *skb, struct dst_entry *dst)
 {
 	skb_dst_set(skb, dst);
-}
-
-void hf_nf_reset_ct(struct sk_buff *skb)
-{
-	nf_reset_ct(skb);
-}
-
-void hf_skb_set_untracked(struct sk_buff *skb)
-{
-	skb_set_nfct(skb, IP_CT_UNTRACKED);
 }
 
 void hf_kfree_skb_reason(struct sk_buff *skb, enum skb_drop_reason reason)

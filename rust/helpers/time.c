@@ -13,8 +13,3 @@ s64 hf_ktime_get_ns(void)
 {
 	return ktime_get_ns();
 }
-
-s64 hf_ktime_get_coarse_ms(void)
-{
-	return ktime_to_ms(ktime_get_coarse());
-}

@@ -13,7 +13,6 @@ use super::{
     errno::{errno, ESHUTDOWN},
     held::Held,
     pernet::Net,
-    segment::SkBuffList,
     skbuff::{DropReason, SkBuff, Skb, IPPROTO_TCP},
 };
 use core::{ffi::c_void, marker::PhantomData, mem::ManuallyDrop, ops, ptr::NonNull};
@@ -201,23 +200,6 @@ impl<'a> Packet<'a> {
                 Ok((held, Verdict::new(bindings::NF_STOLEN)))
             }
         }
-    }
-
-    /// Frees the packet and lets others go on in its place, in order, from behind our hook.
-    ///
-    /// They must descend from it ([`Skb::segment`], [`Skb::copy_range`]), so that they carry its
-    /// device and route.
-    pub(crate) fn replace_with(self, list: SkBuffList) -> Verdict<'a> {
-        let mut state = *self.state;
-        let private = self.private;
-        for skb in list {
-            // SAFETY: The caller of our hook is in an RCU section, and what it called us with
-            // stays valid until we return: the packets carry the original's device and route.
-            // A packet that does not get through was freed by whoever stopped it.
-            let _ = unsafe { go_on(skb, &mut state, private) };
-        }
-        self.into_skb().consume();
-        Verdict::new(bindings::NF_STOLEN)
     }
 
     /// Takes ownership, which a hook may as long as it returns `NF_STOLEN`.

@@ -3,7 +3,7 @@
 //! Which packets belong to a socket of this machine.
 //!
 //! Known are connections, TIME_WAIT and half-open requests ([`established`]). A listener is
-//! another matter: it answers everything ([`listener`]), but accepts an acknowledgement of
+//! another matter: it answers everything, but accepts an acknowledgement of
 //! nothing only if that carries a valid SYN cookie ([`cookie_mss`]).
 
 use super::{bindings, errno::ECONNABORTED, pernet::Net};
@@ -26,18 +26,6 @@ impl Sock {
     pub(crate) fn state(&self) -> u8 {
         // SAFETY: By the type invariant; the state is common to all kinds.
         unsafe { bindings::hf_inet_sk_state_load(self.0.as_ptr()) as u8 }
-    }
-
-    /// Is its traffic signed (TCP-MD5, TCP-AO), or may it be? Of a listener: are there any keys?
-    /// Not known of TIME_WAIT and requests: look at the packet's options.
-    pub(crate) fn is_signed(&self) -> bool {
-        // SAFETY: By the type invariant; `sk_fullsock()` shows that this is a `tcp_sock`, as
-        // nothing but TCP is in the tables that we look in.
-        unsafe {
-            bindings::hf_sk_fullsock(self.0.as_ptr())
-                && (bindings::hf_tcp_sk_has_md5(self.0.as_ptr())
-                    || bindings::hf_tcp_sk_has_ao(self.0.as_ptr()))
-        }
     }
 }
 
@@ -122,61 +110,6 @@ pub(crate) fn established(
     };
     // INVARIANT: The lookup has taken a count for us.
     NonNull::new(sk).map(|sk| SockRef(Sock(sk)))
-}
-
-/// Calls `found` with the socket that listens for such a connection, if there is one.
-///
-/// Of several that share the port (SO_REUSEPORT), it is one of them. Any context.
-pub(crate) fn listener<R>(
-    net: &Net,
-    remote: SocketAddr,
-    local: SocketAddr,
-    ifindex: u32,
-    found: impl FnOnce(&Sock) -> R,
-) -> Option<R> {
-    let (sport, hnum, dif) = (remote.port().to_be(), local.port(), ifindex as i32);
-    let _guard = rcu::read_lock();
-    let none = core::ptr::null_mut();
-    let sk = match (remote.ip(), local.ip()) {
-        (IpAddr::V4(saddr), IpAddr::V4(daddr)) => {
-            let (saddr, daddr) = (be32(saddr), be32(daddr));
-            // SAFETY: Under RCU, in a valid namespace. The packet serves only to choose among
-            // sockets that share the port, and may be null.
-            unsafe {
-                bindings::__inet_lookup_listener(
-                    net.as_ptr(),
-                    none,
-                    0,
-                    saddr,
-                    sport,
-                    daddr,
-                    hnum,
-                    dif,
-                    0,
-                )
-            }
-        }
-        (IpAddr::V6(saddr), IpAddr::V6(daddr)) => {
-            let (saddr, daddr) = (in6(saddr), in6(daddr));
-            // SAFETY: As above; the addresses live for the call.
-            unsafe {
-                bindings::inet6_lookup_listener(
-                    net.as_ptr(),
-                    none,
-                    0,
-                    &saddr,
-                    sport,
-                    &daddr,
-                    hnum,
-                    dif,
-                    0,
-                )
-            }
-        }
-        _ => return None,
-    };
-    // INVARIANT: A listener is freed by RCU, so it is valid until the guard goes.
-    NonNull::new(sk).map(|sk| found(&Sock(sk)))
 }
 
 /// The MSS in the SYN cookie that this acknowledgement echoes, if it echoes one that this machine

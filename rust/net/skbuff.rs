@@ -298,17 +298,6 @@ impl Skb<'_> {
         unsafe { bindings::hf_skb_gso_segs(self.as_ptr()) }
     }
 
-    /// Lets conntrack ignore the packet. Before LOCAL_OUT or PRE_ROUTING at -200, or it comes
-    /// too late.
-    pub(crate) fn set_untracked(&mut self) {
-        // SAFETY: By the type invariant; the first call drops the reference that the second
-        // would otherwise leak.
-        unsafe {
-            bindings::hf_nf_reset_ct(self.as_ptr());
-            bindings::hf_skb_set_untracked(self.as_ptr());
-        }
-    }
-
     /// Makes the packet hold its route, so that it may outlive the current RCU section.
     ///
     /// # Errors

@@ -15,9 +15,3 @@ pub(crate) fn now_ns() -> u64 {
     // SAFETY: No requirements.
     unsafe { bindings::hf_ktime_get_ns() as u64 }
 }
-
-/// Milliseconds since boot as of the last tick (1 to 10 ms ago): reads no hardware.
-pub(crate) fn coarse_ms() -> u64 {
-    // SAFETY: No requirements.
-    unsafe { bindings::hf_ktime_get_coarse_ms() as u64 }
-}
