@@ -3,8 +3,9 @@
 //! A flow that a local socket serves: watch, log, gate, translate.
 //!
 //! Order of work for a packet: where it stands in client space; what it says about the other
-//! stream; what of it is new and goes to the log; whether a gate holds it; translation last,
-//! so that a packet which must wait is left as it was.
+//! stream; whether it can be translated at all, as one that is refused counts for nothing else;
+//! what of it is new and goes to the log; whether a gate holds it; translation last, so that a
+//! packet which must wait is left as it was.
 
 use super::counter::Counter;
 use super::effects::{Bytes, Effects, Emit, Log, LogData, Verdict};
@@ -245,7 +246,13 @@ impl Flow {
         let len = p.payload_len();
         let fin = flags & tcp::FIN != 0;
         let end = pos.plus(u64::from(len) + u64::from(fin));
+        // True whatever becomes of the bytes.
         let word = self.hear_local_ack(p);
+        if let Err(refused) = self.splice.check_s2c(p) {
+            // It says again what the ghost has heard: its acknowledgement was lost.
+            self.nudge_service(fx);
+            return Verdict::Drop(refused.counter());
+        }
 
         if flags & tcp::RST != 0 {
             if self.hold_deadline != u64::MAX {
@@ -280,8 +287,6 @@ impl Flow {
             }
         }
         if let Err(refused) = self.splice.s2c(p) {
-            // It says again what the ghost has heard: its acknowledgement was lost.
-            self.nudge_service(fx);
             return Verdict::Drop(refused.counter());
         }
         if let Some((tsval, tsecr)) = p.options().ts {

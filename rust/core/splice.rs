@@ -403,6 +403,26 @@ impl Splice {
         Ok(())
     }
 
+    /// Whether [`Splice::s2c`] would translate this packet.
+    ///
+    /// # Errors
+    /// Any [`Refuse`].
+    pub fn check_s2c(&self, p: &Packet<'_>) -> Result<(), Refuse> {
+        if self.is_identity() {
+            return Ok(());
+        }
+        self.place_s2c(p).map(|_| ())
+    }
+
+    /// The sequence number of a packet of the local socket in client space.
+    fn place_s2c(&self, p: &Packet<'_>) -> Result<Seq<Client, S2c>, Refuse> {
+        if p.options().signed() {
+            return Err(Refuse::Signed);
+        }
+        self.s2c
+            .client(Seq::new(p.seq()), p.seq_len(), u32::from(p.syn()))
+    }
+
     /// Translates a packet of the local socket for the client.
     ///
     /// # Errors
@@ -411,11 +431,8 @@ impl Splice {
         if self.is_identity() {
             return Ok(());
         }
-        if p.options().signed() {
-            return Err(Refuse::Signed);
-        }
+        let seq = self.place_s2c(p)?;
         let local = Seq::new(p.seq());
-        let seq = self.s2c.client(local, p.seq_len(), u32::from(p.syn()))?;
         // The sequence number of a reset can be what a stranger acknowledged (RFC 9293,
         // section 3.10.7.1).
         if !p.rst() {

@@ -66,6 +66,30 @@ fn a_lost_part_of_the_prefix_comes_again_while_the_server_goes_on() {
 }
 
 #[test]
+fn a_packet_across_the_joint_moves_nothing() {
+    let (mut rig, _) = Rig::joining(100);
+    let before = rig.flow.snapshot(rig.env.now);
+    let across = tcp(L + 150, C).len(100).fin().ts(300_020, 101);
+    let out = rig.service(across);
+    let after = rig.flow.snapshot(rig.env.now);
+    assert_eq!(
+        (after.s2c_next, after.tsval),
+        (before.s2c_next, before.tsval)
+    );
+    assert!(logged(&out.fx, Kind::S2c).is_empty());
+    assert_eq!(
+        emitted(&out.fx, Dir::ToService)[0].ack,
+        L + 200,
+        "the server learns where it stands"
+    );
+    out.dropped(Counter::Straddle);
+    // The same bytes in two parts, as a sender that learned so says them.
+    assert_eq!(rig.service(own(0, 50)).accepted().seq, S + 100);
+    rig.client(client(150)).accepted();
+    assert_eq!(rig.flow.phase(), Phase::Open, "no FIN of it counted");
+}
+
+#[test]
 fn an_acknowledgement_inside_the_prefix_is_raised_and_keeps_the_right_edge() {
     let (mut rig, _) = Rig::joining(100);
     let out = rig.client(client(0)).accepted();
