@@ -41,7 +41,10 @@ pub(crate) struct Shown<'a> {
 pub(crate) struct Deferred {
     to_client: SkBuffList,
     to_service: SkBuffList,
-    /// Where the client is heard, for packets in its name.
+    /// The device on which the client was heard last, for packets in its name; 0: none that is
+    /// still up.
+    heard: u32,
+    /// The ends of those packets.
     ends: Option<Ends>,
     go: KVec<Held>,
     /// Held packets that are to be freed.
@@ -66,6 +69,7 @@ impl Deferred {
         let mut this = Self {
             to_client: SkBuffList::new(),
             to_service: SkBuffList::new(),
+            heard: state.ifindex,
             ends: None,
             go: KVec::new(),
             _drop: KVec::new(),
@@ -208,7 +212,12 @@ impl Deferred {
                 namespace.count(Counter::EmitFailed);
             }
         }
+        // Who never was heard here comes in where packets to it leave, if routing is symmetric.
+        let heard = Some(self.heard).filter(|ifindex| *ifindex != 0);
         let ifindex = self.ends.and_then(|ends| {
+            if heard.is_some() {
+                return heard;
+            }
             Route::lookup(net, ends.service.ip(), ends.client.ip(), 0)
                 .ok()
                 .map(|r| r.ifindex())

@@ -61,7 +61,7 @@ pub(crate) struct State {
     pub(crate) pin: Option<ModuleRef>,
     /// When the timer expires, in milliseconds; `u64::MAX` while it is idle.
     pub(crate) armed: u64,
-    /// The device on which the client was heard last; 0 before.
+    /// The device on which the client was heard last; 0 before, and once it has gone down.
     pub(crate) ifindex: u32,
     /// Rounds of housekeeping that found no local socket.
     pub(crate) unseen: u8,

@@ -336,12 +336,15 @@ impl Namespace {
         }
     }
 
-    /// Frees held packets that keep a device from going; the sender repeats them, if it can.
-    /// Process context.
+    /// A device goes: frees held packets that keep it from that (the sender repeats them, if it
+    /// can), and forgets that clients were heard there. Process context.
     pub(crate) fn let_go_of(&self, ifindex: u32) {
         self.each(|entry| {
             let mut state = entry.state.lock();
             state.held.retain(|packet| !packet.uses_device(ifindex));
+            if state.ifindex == ifindex {
+                state.ifindex = 0;
+            }
         });
     }
 
