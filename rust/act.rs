@@ -54,7 +54,7 @@ pub(crate) struct Deferred {
 
 impl Deferred {
     /// Does what can be done under the flow's lock, of which `state` is the proof. `before`: the
-    /// phase before the decision.
+    /// phase before the decision; `fx`: what it asked for, which is used up.
     #[allow(clippy::too_many_arguments)]
     pub(crate) fn gather(
         namespace: &Namespace,
@@ -62,7 +62,7 @@ impl Deferred {
         state: &mut State,
         before: Phase,
         env: &Env,
-        fx: &Effects,
+        fx: &mut Effects,
         shown: Option<&Shown<'_>>,
         guard: &rcu::Guard,
     ) -> Self {
@@ -75,22 +75,21 @@ impl Deferred {
             _drop: KVec::new(),
             notify: None,
         };
-        let mut more = Effects::new();
         if !this.apply(namespace, &entry, state, fx, shown, guard) {
-            state.flow.log_failed(env, &mut more);
-            this.apply(namespace, &entry, state, &more, None, guard);
+            state.flow.log_failed(env, fx);
+            this.apply(namespace, &entry, state, fx, None, guard);
         }
-        if fx.release || more.release {
-            this.release(namespace, &entry, state, env, guard);
+        if fx.release {
+            this.release(namespace, &entry, state, env, fx, guard);
         }
-        if fx.discard || more.discard {
+        if fx.discard {
             this._drop = core::mem::take(&mut state.held);
         }
         this.keep_books(namespace, state, before);
-        if fx.notify || more.notify {
+        if fx.notify {
             this.notify = Some(control::Notice::new(entry.id, &state.flow, env.now));
         }
-        if fx.gone || more.gone {
+        if fx.gone {
             namespace.remove(entry, state);
         } else {
             arm(entry, state, env.now);
@@ -98,13 +97,14 @@ impl Deferred {
         this
     }
 
-    /// Counts, logs and builds. `false` if a record was lost.
+    /// Counts, logs and builds what `fx` lists, and empties the lists. `false` if a record was
+    /// lost.
     fn apply(
         &mut self,
         namespace: &Namespace,
         entry: &Entry,
         state: &State,
-        fx: &Effects,
+        fx: &mut Effects,
         shown: Option<&Shown<'_>>,
         guard: &rcu::Guard,
     ) -> bool {
@@ -120,6 +120,7 @@ impl Deferred {
         for log in fx.logs.iter() {
             whole &= write(namespace, entry, &state.flow, log, shown, guard);
         }
+        fx.reuse();
         whole
     }
 
@@ -132,13 +133,13 @@ impl Deferred {
         let mut header = [0; MAX_HEADER];
         let n = emit
             .segment
-            .write(payload, &mut header)
+            .write(state.flow.key(), payload, &mut header)
             .map_err(|_| EINVAL)?;
         let skb = SkBuff::alloc_with(HEADROOM, &[&header[..n], payload])?;
         match emit.segment.dir {
             Dir::ToClient => self.to_client.push(skb),
             Dir::ToService => {
-                self.ends = address(&emit.segment.key);
+                self.ends = address(state.flow.key());
                 self.to_service.push(skb);
             }
         }
@@ -152,6 +153,7 @@ impl Deferred {
         entry: &Entry,
         state: &mut State,
         env: &Env,
+        fx: &mut Effects,
         guard: &rcu::Guard,
     ) {
         let held = core::mem::take(&mut state.held);
@@ -166,9 +168,8 @@ impl Deferred {
         };
         self.go = go;
         for mut packet in held {
-            let mut fx = Effects::new();
-            let verdict = show(packet.skb(), |p| state.flow.hear_service(p, env, &mut fx));
-            self.apply(namespace, entry, state, &fx, None, guard);
+            let verdict = show(packet.skb(), |p| state.flow.hear_service(p, env, fx));
+            self.apply(namespace, entry, state, fx, None, guard);
             let kept = match verdict {
                 Ok(Verdict::Accept) => self.go.push(packet, GFP_ATOMIC).is_ok(),
                 Ok(Verdict::Hold) => state.held.push(packet, GFP_ATOMIC).is_ok(),
@@ -206,7 +207,7 @@ impl Deferred {
     }
 
     /// Sends what was built and lets go what was held. Softirq or process context, without locks.
-    pub(crate) fn run(mut self, namespace: &Namespace, net: &Net) {
+    pub(crate) fn run(&mut self, namespace: &Namespace, net: &Net) {
         while let Some(skb) = self.to_client.pop() {
             if output::send(net, skb, 0).is_err() {
                 namespace.count(Counter::EmitFailed);

@@ -299,7 +299,8 @@ impl Namespace {
         }
         let before = state.flow.phase();
         let result = decide(&mut state.flow, &env, &mut fx);
-        let deferred = Deferred::gather(self, entry, &mut state, before, &env, &fx, None, &guard);
+        let mut deferred =
+            Deferred::gather(self, entry, &mut state, before, &env, &mut fx, None, &guard);
         drop(state);
         self.home.enter(|net| deferred.run(self, net));
         Some(result)

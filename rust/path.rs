@@ -51,6 +51,16 @@ pub(crate) fn address(key: &Key) -> Option<Ends> {
     })
 }
 
+/// What becomes of a packet that belongs to no flow.
+enum Admission {
+    /// It begins this one.
+    Flow(Arc<Entry>),
+    /// It is not our business.
+    Stranger,
+    /// It is, and there is no room: nobody is to hear it.
+    Lost,
+}
+
 /// The hooks of one namespace.
 pub(crate) struct Path {
     namespace: Arc<Namespace>,
@@ -134,27 +144,8 @@ impl Path {
         if let Some(entry) = self.namespace.find(key, guard) {
             return self.decide(packet, entry, Dir::ToService, env, at, guard);
         }
-        // Anybody can send what makes a flow; it must at least be whole.
-        if !packet.tcp_checksum_ok(at.tcp_offset).unwrap_or(false) {
-            self.namespace.count(Counter::ChecksumBad);
-            return packet.accept();
-        }
-        let Ok(flags) = show(&mut packet, |p| p.flags()) else {
-            return packet.accept();
-        };
-        let flow = if flags & (tcp::SYN | tcp::ACK | tcp::RST | tcp::FIN) == tcp::SYN {
-            match show(&mut packet, |p| Flow::opening(*key, p, env)) {
-                Ok(flow) => flow,
-                Err(_) => return packet.accept(),
-            }
-        } else if self.is_orphan(&mut packet, key, flags, env, &at) {
-            Flow::orphan(*key, env)
-        } else {
-            return packet.accept();
-        };
-        let orphan = flow.phase() == Phase::Orphan;
-        match self.namespace.insert(flow, guard) {
-            Some(entry) => self.decide(
+        match self.admit(&mut packet, key, env, &at, guard) {
+            Admission::Flow(entry) => self.decide(
                 packet,
                 entry.as_arc_borrow(),
                 Dir::ToService,
@@ -162,9 +153,46 @@ impl Path {
                 at,
                 guard,
             ),
+            Admission::Lost => packet.swallow(),
+            Admission::Stranger => packet.accept(),
+        }
+    }
+
+    /// Makes a flow of a packet that belongs to none, if it can begin one. Its own frame: a flow
+    /// is too large to lie on the stack below [`Path::decide`].
+    #[inline(never)]
+    fn admit(
+        &self,
+        packet: &mut Packet<'_>,
+        key: &Key,
+        env: &Env,
+        at: &wire::Measure,
+        guard: &rcu::Guard,
+    ) -> Admission {
+        // Anybody can send what makes a flow; it must at least be whole.
+        if !packet.tcp_checksum_ok(at.tcp_offset).unwrap_or(false) {
+            self.namespace.count(Counter::ChecksumBad);
+            return Admission::Stranger;
+        }
+        let Ok(flags) = show(packet, |p| p.flags()) else {
+            return Admission::Stranger;
+        };
+        let flow = if flags & (tcp::SYN | tcp::ACK | tcp::RST | tcp::FIN) == tcp::SYN {
+            match show(packet, |p| Flow::opening(*key, p, env)) {
+                Ok(flow) => flow,
+                Err(_) => return Admission::Stranger,
+            }
+        } else if self.is_orphan(packet, key, flags, env, at) {
+            Flow::orphan(*key, env)
+        } else {
+            return Admission::Stranger;
+        };
+        let orphan = flow.phase() == Phase::Orphan;
+        match self.namespace.insert(flow, guard) {
+            Some(entry) => Admission::Flow(entry),
             // A reset would end what another moment may save; the client sends it again.
-            None if orphan => packet.swallow(),
-            None => packet.accept(),
+            None if orphan => Admission::Lost,
+            None => Admission::Stranger,
         }
     }
 
@@ -238,13 +266,13 @@ impl Path {
             skb: &packet,
             payload: at.header_len,
         };
-        let deferred = Deferred::gather(
+        let mut deferred = Deferred::gather(
             namespace,
             entry,
             &mut state,
             before,
             env,
-            &fx,
+            &mut fx,
             Some(&shown),
             guard,
         );

@@ -19,14 +19,16 @@ pub struct List<T: Copy, const N: usize> {
 
 impl<T: Copy, const N: usize> Default for List<T, N> {
     fn default() -> Self {
-        List {
-            items: [None; N],
-            len: 0,
-        }
+        Self::EMPTY
     }
 }
 
 impl<T: Copy, const N: usize> List<T, N> {
+    const EMPTY: Self = List {
+        items: [None; N],
+        len: 0,
+    };
+
     /// Appends `item`; `false` if there is no room.
     pub fn push(&mut self, item: T) -> bool {
         match self.items.get_mut(self.len) {
@@ -41,7 +43,12 @@ impl<T: Copy, const N: usize> List<T, N> {
 
     /// The items in order.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
-        self.items.iter().flatten()
+        self.items.iter().take(self.len).flatten()
+    }
+
+    /// Forgets all items.
+    fn clear(&mut self) {
+        self.len = 0;
     }
 
     /// Items that still fit.
@@ -143,7 +150,7 @@ impl Log {
 }
 
 /// All that a decision asks for, besides the [`Verdict`].
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug)]
 pub struct Effects {
     /// Packets to send, in order.
     pub emits: List<Emit, 12>,
@@ -161,10 +168,35 @@ pub struct Effects {
     pub notify: bool,
 }
 
+impl Default for Effects {
+    fn default() -> Self {
+        Self::NONE
+    }
+}
+
 impl Effects {
+    // A constant is copied into its place; a value made at run time is on the stack twice.
+    const NONE: Self = Effects {
+        emits: List::EMPTY,
+        logs: List::EMPTY,
+        counts: List::EMPTY,
+        release: false,
+        discard: false,
+        gone: false,
+        notify: false,
+    };
+
     /// Nothing.
-    pub fn new() -> Self {
-        Self::default()
+    pub const fn new() -> Self {
+        Self::NONE
+    }
+
+    /// Packets, records and counts have been seen to: forgets them, so that the room serves
+    /// again (it is too large for a second one on the stack). What else is asked for stays.
+    pub fn reuse(&mut self) {
+        self.emits.clear();
+        self.logs.clear();
+        self.counts.clear();
     }
 
     /// Adds to a counter.

@@ -22,7 +22,7 @@ use super::client::{Clock, Handshake};
 use super::effects::{Bytes, Effects, Emit, Log, LogData};
 use super::ring::{flags as log_flags, Kind};
 use super::seq::{C2s, Local, S2c, Seq};
-use super::wire::{flags as tcp, Dir, Key, Packet, Segment};
+use super::wire::{flags as tcp, Dir, Packet, Segment};
 
 /// First retransmission timeout in milliseconds; it doubles. The server is local.
 const RTO: u64 = 100;
@@ -379,7 +379,6 @@ impl Ghost {
     fn segment(&self, voice: &Voice<'_>, seq: Seq<Local, C2s>, flags: u8) -> Segment {
         let room = (self.window - self.taken) >> voice.handshake.client_shift();
         Segment {
-            key: *voice.key,
             dir: Dir::ToService,
             seq: seq.raw(),
             ack: self.boundary().raw(),
@@ -398,8 +397,6 @@ impl Ghost {
 /// In whose name a ghost speaks.
 #[derive(Clone, Copy, Debug)]
 pub struct Voice<'a> {
-    /// The flow's 4-tuple.
-    pub key: &'a Key,
     /// The client's options.
     pub handshake: &'a Handshake,
     /// The client's timestamps.

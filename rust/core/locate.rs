@@ -67,7 +67,6 @@ impl Flow {
         let tsval = self.clock.later(env.now);
         self.clock.say(tsval);
         Segment {
-            key: self.key,
             dir: Dir::ToClient,
             seq: seq.raw(),
             ack: self.c2s.acked.seq().raw(),

@@ -100,7 +100,6 @@ impl Flow {
 
     pub(super) fn voice(&self) -> Voice<'_> {
         Voice {
-            key: &self.key,
             handshake: &self.handshake,
             clock: &self.clock,
         }
@@ -256,7 +255,6 @@ impl Flow {
         }
         let local = self.splice.delta_c2s().to_local(self.c2s.acked.seq());
         let segment = Segment {
-            key: self.key,
             dir: Dir::ToService,
             seq: local.raw(),
             ack: 0,

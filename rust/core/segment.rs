@@ -27,11 +27,9 @@ pub struct SynOptions {
     pub sack_ok: bool,
 }
 
-/// A TCP segment to be written. Numbers are in host byte order, in the space of its receiver.
+/// A TCP segment of some flow, to be written. Numbers are in host byte order, in the space of its receiver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment {
-    /// The flow it belongs to.
-    pub key: Key,
     /// Which way it goes; decides about source and destination.
     pub dir: Dir,
     /// Sequence number.
@@ -63,14 +61,14 @@ impl Writer<'_> {
 }
 
 impl Segment {
-    /// Writes the network and TCP headers to `out`, with a complete checksum over `payload`,
+    /// Writes the network and TCP headers for flow `key` to `out`, with a complete checksum over `payload`,
     /// which is to follow them. Returns the bytes written, at most [`MAX_HEADER`].
     ///
     /// # Errors
     /// [`WireError::Short`]: `out` is too short. [`WireError::Malformed`]: the payload is too
     /// long for a packet, or the key has no family.
-    pub fn write(&self, payload: &[u8], out: &mut [u8]) -> Result<usize, WireError> {
-        let ip_len = match self.key.family {
+    pub fn write(&self, key: &Key, payload: &[u8], out: &mut [u8]) -> Result<usize, WireError> {
+        let ip_len = match key.family {
             4 => 20,
             6 => 40,
             _ => return Err(WireError::Malformed),
@@ -84,11 +82,11 @@ impl Segment {
             .ok_or(WireError::Malformed)?;
         let out = out.get_mut(..ip_len + tcp_len).ok_or(WireError::Short)?;
 
-        let (source, destination) = self.key.ends(self.dir);
-        let n = addr_len(self.key.family);
+        let (source, destination) = key.ends(self.dir);
+        let n = addr_len(key.family);
         let saddr = source.addr.get(..n).unwrap_or(&[]);
         let daddr = destination.addr.get(..n).unwrap_or(&[]);
-        if self.key.family == 4 {
+        if key.family == 4 {
             ipv4(
                 out,
                 segment_len.checked_add(20).ok_or(WireError::Malformed)?,

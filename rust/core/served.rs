@@ -374,7 +374,6 @@ impl Flow {
         // The client's window begins where the client stands, maybe inside the prefix.
         let joint = self.s2c.next.nearest(self.splice.seq_to_client(floor));
         let segment = Segment {
-            key: self.key,
             dir: Dir::ToService,
             seq: self.splice.delta_c2s().to_local(self.c2s.acked.seq()).raw(),
             ack: floor.raw(),
@@ -485,7 +484,6 @@ impl Flow {
         let (word, _) = self.c2s.gate.apply(word);
         let room = word.edge.since(word.ack) >> self.handshake.service_shift();
         Segment {
-            key: self.key,
             dir: Dir::ToClient,
             seq: seq.raw(),
             ack: word.ack.seq().raw(),

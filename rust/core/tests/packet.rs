@@ -203,13 +203,13 @@ proptest! {
     ) {
         let syn = syn.map(|(mss, wscale, sack_ok)| SynOptions { mss, wscale, sack_ok });
         let segment = Segment {
-            key, dir, seq: numbers.0, ack: numbers.1, window: numbers.2, ts, syn,
+            dir, seq: numbers.0, ack: numbers.1, window: numbers.2, ts, syn,
             flags: if syn.is_some() { flags::SYN | flags::ACK } else { flags::ACK },
         };
         let mut out = [0xaa; MAX_HEADER];
-        let n = segment.write(&payload, &mut out).unwrap();
+        let n = segment.write(&key, &payload, &mut out).unwrap();
         let mut bytes: Vec<u8> = [&out[..n], &payload].concat();
-        prop_assert!(segment.write(&payload, &mut out[..n - 1]).is_err());
+        prop_assert!(segment.write(&key, &payload, &mut out[..n - 1]).is_err());
         prop_assert!(sound(&bytes, Csum::Full));
         let len = bytes.len() as u32;
         let p = Packet::parse(&mut bytes, len, Csum::Full).unwrap();
@@ -230,7 +230,6 @@ proptest! {
 fn the_options_of_a_syn_lie_as_linux_lays_them() {
     let spec = fixed(Csum::Full);
     let mut segment = Segment {
-        key: spec.key,
         dir: Dir::ToService,
         seq: 0,
         ack: 0,
@@ -244,15 +243,19 @@ fn the_options_of_a_syn_lie_as_linux_lays_them() {
         }),
     };
     let mut out = [0; MAX_HEADER];
-    assert_eq!(segment.write(&[], &mut out), Ok(60));
+    assert_eq!(segment.write(&spec.key, &[], &mut out), Ok(60));
     let ts = ts_option(1, 0);
     assert_eq!(
         out[40..60],
         [&[2, 4, 5, 180, 4, 2][..], &ts, &[1, 3, 3, 7]].concat()
     );
     segment.ts = None;
-    assert_eq!(segment.write(&[], &mut out), Ok(52));
+    assert_eq!(segment.write(&spec.key, &[], &mut out), Ok(52));
     assert_eq!(out[40..52], [2, 4, 5, 180, 1, 1, 4, 2, 1, 3, 3, 7]);
-    assert!(segment.write(&vec![0; 65_536], &mut out).is_err());
-    assert!(segment.write(&vec![0; 65_500], &mut out).is_err());
+    assert!(segment
+        .write(&spec.key, &vec![0; 65_536], &mut out)
+        .is_err());
+    assert!(segment
+        .write(&spec.key, &vec![0; 65_500], &mut out)
+        .is_err());
 }

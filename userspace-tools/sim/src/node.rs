@@ -348,7 +348,7 @@ impl Node {
             return;
         };
         let mut head = [0u8; MAX_HEADER];
-        let written = emit.segment.write(payload, &mut head);
+        let written = emit.segment.write(&self.key, payload, &mut head);
         let packet = written.map_err(|e| format!("{e:?}")).and_then(|n| {
             let mut bytes = head[..n].to_vec();
             bytes.extend(payload);
