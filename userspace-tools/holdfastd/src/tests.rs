@@ -62,10 +62,10 @@ fn word(ack: u64, seq: u64) -> Word {
     }
 }
 
-/// A request and the head of its response on flow 1.
-fn serve(e: &mut Engine<FakeKernel>) {
+/// What the log tells of a request and the head of its response on flow 1.
+fn served() -> Vec<Entry> {
     let ack = 1000 + GET.len() as u64;
-    for what in [
+    let whats = [
         What::Opened {
             desc: desc(1),
             start: 2000,
@@ -87,8 +87,13 @@ fn serve(e: &mut Engine<FakeKernel>) {
             ack,
             data: HEAD.to_vec(),
         },
-    ] {
-        e.hear(entry(1, what), 0);
+    ];
+    whats.into_iter().map(|what| entry(1, what)).collect()
+}
+
+fn serve(e: &mut Engine<FakeKernel>) {
+    for entry in served() {
+        e.hear(entry, 0);
     }
 }
 
@@ -457,34 +462,7 @@ async fn two_daemons_share_records_and_one_takes_over_from_the_other() {
             a.until("a is linked", |v| v["peers"]["linked"] == true)
                 .await;
 
-            let ack = 1000 + GET.len() as u64;
-            let whats = [
-                What::Opened {
-                    desc: desc(1),
-                    start: 2000,
-                    request: 1000,
-                    ts: None,
-                },
-                What::Object {
-                    start: 2000,
-                    request: 1000,
-                },
-                What::C2s {
-                    pos: 1000,
-                    ack: 2000,
-                    data: GET.to_vec(),
-                    ts: None,
-                },
-                What::S2c {
-                    pos: 2000,
-                    ack,
-                    data: HEAD.to_vec(),
-                },
-            ];
-            a.log
-                .send(whats.into_iter().map(|w| entry(1, w)).collect())
-                .await
-                .unwrap();
+            a.log.send(served()).await.unwrap();
             b.until("b has the record", |v| v["status"]["records_of_peers"] == 1)
                 .await;
             let committed = || {
