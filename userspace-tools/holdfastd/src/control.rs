@@ -7,9 +7,11 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use nix::sys::socket::{listen, socket, AddressFamily, Backlog, SockFlag, SockType, UnixAddr};
 use serde::Deserialize;
 use serde_json::{json, Value};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -54,9 +56,16 @@ pub fn bind(path: &Path) -> io::Result<UnixListener> {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
         _ => {}
     }
-    let listener = UnixListener::bind(path)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
-    Ok(listener)
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    // Linux makes the file with the mode of the socket (`unix_bind_bsd()`), so that it is never
+    // there with another one, whatever the umask.
+    let file = fs::File::from(socket);
+    file.set_permissions(fs::Permissions::from_mode(0o600))?;
+    let socket = OwnedFd::from(file);
+    nix::sys::socket::bind(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
+    listen(&socket, Backlog::new(64)?)?;
+    UnixListener::from_std(socket.into())
 }
 
 /// Answers, for ever.
@@ -91,5 +100,25 @@ async fn converse(stream: UnixStream, asked: mpsc::Sender<Asked>) -> io::Result<
             }
         };
         write.write_all(format!("{reply}\n").as_bytes()).await?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_its_owner_can_reach_the_socket_and_a_dead_one_is_replaced() {
+        let path = std::env::temp_dir().join(format!("holdfast-control-{}", std::process::id()));
+        for _ in 0..2 {
+            let listener = bind(&path).unwrap();
+            let mode = fs::metadata(&path).unwrap().permissions().mode();
+            assert_eq!(mode & 0o7777, 0o600);
+            let client = UnixStream::connect(&path).await.unwrap();
+            listener.accept().await.unwrap();
+            drop(client);
+            assert_eq!(bind(&path).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        }
+        fs::remove_file(&path).unwrap();
     }
 }
