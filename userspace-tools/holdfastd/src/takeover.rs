@@ -129,10 +129,21 @@ async fn wait(program: &str, mut command: Command) -> Result<(), String> {
 mod tests {
     use super::*;
 
-    /// `unshare -rn` gives the namespace that this needs.
-    #[tokio::test]
-    #[ignore = "changes the addresses of its network namespace"]
-    async fn an_address_comes_and_goes() {
+    /// As root: in a network namespace of its own, which ends with its thread.
+    #[test]
+    fn an_address_comes_and_goes() {
+        let alone = || {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("needs root");
+            tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap()
+                .block_on(come_and_go());
+        };
+        std::thread::spawn(alone).join().unwrap();
+    }
+
+    async fn come_and_go() {
         let veth = ["link", "add", "hf0", "type", "veth", "peer", "name", "hf1"];
         run("ip", &veth).await.unwrap();
         for end in ["hf0", "hf1"] {
