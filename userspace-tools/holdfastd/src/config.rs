@@ -246,8 +246,11 @@ impl Default for Records {
 pub struct Recovery {
     /// Flows that are recovered at the same time.
     pub concurrency: usize,
-    /// Milliseconds that a client is given to say where it stands.
+    /// Milliseconds for which a client is made to say where it stands; probed anew whenever
+    /// the kernel has given a probe up (10 s). Then its record is kept as that of an idle one.
     pub locate_ms: u64,
+    /// Seconds that the record of a client without a word is kept after a takeover.
+    pub idle_s: u64,
     /// Milliseconds that the local server is given to answer.
     pub answer_ms: u64,
 }
@@ -257,6 +260,7 @@ impl Default for Recovery {
         Recovery {
             concurrency: 256,
             locate_ms: 60_000,
+            idle_s: 9000,
             answer_ms: 10_000,
         }
     }
@@ -312,6 +316,14 @@ impl Config {
         must(
             self.recovery.concurrency >= 1,
             "recovery.concurrency: must be 1 at least",
+        )?;
+        must(
+            (1..=86_400_000).contains(&self.recovery.locate_ms),
+            "recovery.locate-ms: must be 1 to 86400000",
+        )?;
+        must(
+            (1..=31_536_000).contains(&self.recovery.idle_s),
+            "recovery.idle-s: must be 1 to 31536000",
         )?;
         let mut names = vec![(&self.node.name, self.node.priority)];
         for p in &self.peers {

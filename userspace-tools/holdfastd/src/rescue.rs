@@ -9,7 +9,8 @@
 //! ```
 //!
 //! A flow in the middle of a response is located at once; an idle one when its client
-//! speaks. At every step there is a deadline, and its end is a reset, counted.
+//! speaks. At every step there is a deadline, and its end is a reset, counted; but a client that
+//! said nothing is kept as an idle one, and forgotten after `recovery.idle-s`.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -30,6 +31,9 @@ const ASK_AGAIN: u32 = 3;
 /// Most bytes of an answer; the kernel may take more than it was asked to, never more than
 /// a window without scale.
 const ANSWER: usize = 64 * 1024;
+
+/// How often idle flows are looked through for those whose time is over.
+const SWEEP: i64 = 1000 * MS;
 
 /// Time until a server that refused is asked again.
 const SERVER_AGAIN: i64 = 250 * MS;
@@ -67,6 +71,8 @@ struct Rescue {
     deadline: i64,
     /// When the local server must have answered.
     patience: Option<i64>,
+    /// Until when the client is probed.
+    probed_until: Option<i64>,
     tries: u32,
     /// A join is in the quorum's queue.
     waits: bool,
@@ -78,6 +84,8 @@ pub struct Rescues {
     flows: HashMap<FlowKey, Rescue>,
     by_id: HashMap<u64, FlowKey>,
     queue: VecDeque<FlowKey>,
+    /// When idle flows are looked through next.
+    sweep: i64,
     active: usize,
 }
 
@@ -139,6 +147,20 @@ impl Rescues {
         }
         self.by_id.insert(flow, *key);
     }
+
+    /// The kernel has nothing of the flow any more.
+    fn unidentify(&mut self, key: &FlowKey) {
+        if let Some(old) = self.flows.get_mut(key).and_then(|r| r.flow.take()) {
+            self.by_id.remove(&old);
+        }
+    }
+}
+
+impl Rescue {
+    /// Its client is being probed; no connection for it was begun.
+    fn is_probed(&self) -> bool {
+        matches!(self.stage, Stage::Locating) && self.patience.is_none()
+    }
 }
 
 fn is_active(stage: &Stage) -> bool {
@@ -178,8 +200,9 @@ impl<K: Kernel> Engine<K> {
             stage,
             flow: None,
             begun: now,
-            deadline: i64::MAX,
+            deadline: if busy { i64::MAX } else { self.idle_until(now) },
             patience: None,
+            probed_until: None,
             tries: 0,
             waits: false,
         };
@@ -198,6 +221,7 @@ impl<K: Kernel> Engine<K> {
                 self.locate(&key, now);
             }
         }
+        self.expire(now);
         if self.rescues.active == 0 {
             return self.settle(now);
         }
@@ -205,11 +229,18 @@ impl<K: Kernel> Engine<K> {
             .rescues
             .flows
             .iter()
-            .filter(|(_, r)| r.deadline <= now)
+            .filter(|(_, r)| is_active(&r.stage) && r.deadline <= now)
             .map(|(k, _)| *k)
             .collect();
         for key in late {
             let rescue = self.rescues.flows.get_mut(&key);
+            if rescue.as_ref().is_some_and(|r| r.is_probed()) {
+                // The kernel's part of it ends without a word; its last entries are not ours.
+                self.rescues.unidentify(&key);
+                self.end(&key, Verdict::Abandon);
+                self.silent(&key, now);
+                continue;
+            }
             match rescue.map(|r| std::mem::replace(&mut r.stage, Stage::Locating)) {
                 Some(Stage::Waiting { ask }) => self.connect(&key, ask, now),
                 _ => self.refuse(&key, "timeout", Verdict::Reset),
@@ -229,17 +260,51 @@ impl<K: Kernel> Engine<K> {
         self.settle(now);
     }
 
+    /// When a flow that is idle now has been so for too long.
+    fn idle_until(&self, now: i64) -> i64 {
+        now.saturating_add(self.limits.idle_s as i64 * 1000 * MS)
+    }
+
+    /// A client said nothing while it was probed: it may yet speak by itself.
+    fn silent(&mut self, key: &FlowKey, now: i64) {
+        self.count("recovery-silent");
+        let until = self.idle_until(now);
+        if let Some(rescue) = self.rescues.flows.get_mut(key) {
+            rescue.probed_until = None;
+        }
+        self.rescues.set(key, Stage::Idle, until);
+    }
+
+    /// Forgets, here and in the support group, clients that were idle for too long. The kernel
+    /// has nothing of them.
+    fn expire(&mut self, now: i64) {
+        if now < self.rescues.sweep {
+            return;
+        }
+        self.rescues.sweep = now + SWEEP;
+        let over = |r: &Rescue| matches!(r.stage, Stage::Idle) && r.deadline <= now;
+        let flows = self.rescues.flows.iter();
+        let keys: Vec<_> = flows.filter(|(_, r)| over(r)).map(|(k, _)| *k).collect();
+        for key in keys {
+            if let Some(rescue) = self.rescues.remove(&key) {
+                self.drop_record(&rescue.record);
+                self.count("recovery-expired");
+            }
+        }
+    }
+
     fn locate(&mut self, key: &FlowKey, now: i64) {
-        let Some(rescue) = self.rescues.flows.get(key) else {
+        let limit = now + self.limits.locate_ms as i64 * MS;
+        let Some(rescue) = self.rescues.flows.get_mut(key) else {
             return;
         };
+        let deadline = *rescue.probed_until.get_or_insert(limit);
         let record = &rescue.record;
         // Strictly below anything that the client may expect.
         let probe = (record.acked.max(record.start) as u32).wrapping_sub(1);
         match self.kernel.locate(record, record.ts_age(now), probe) {
             Ok(flow) => {
                 self.rescues.identify(key, flow);
-                let deadline = now + self.limits.locate_ms as i64 * MS;
                 self.rescues.set(key, Stage::Locating, deadline);
             }
             Err(e) => self.refuse(key, &format!("locate: {e}"), Verdict::Reset),
@@ -499,9 +564,15 @@ impl<K: Kernel> Engine<K> {
                     .set(&key, Stage::Waiting { ask }, now + SERVER_AGAIN);
             }
             Failure::Server => self.refuse(&key, "the local server refused", Verdict::Reset),
+            Failure::Silent if rescue.probed_until.is_some_and(|p| now < p) => {
+                // Again, behind those that have not had their turn.
+                self.rescues.unidentify(&key);
+                self.rescues.set(&key, Stage::Queued, i64::MAX);
+                self.rescues.queue.push_back(key);
+            }
             Failure::Silent => {
-                self.count("recovery-silent");
-                self.rescues.set(&key, Stage::Idle, i64::MAX);
+                self.rescues.unidentify(&key);
+                self.silent(&key, now);
             }
             Failure::Reset(_) => {
                 if let Some(rescue) = self.rescues.remove(&key) {

@@ -282,7 +282,61 @@ fn a_wrong_answer_and_a_silent_client_are_reset() {
     e.tick(59_999 * 1_000_000);
     assert_eq!(kernel.take(), vec![]);
     e.tick(60_000 * 1_000_000);
-    assert_eq!(kernel.take(), vec![Call::End(key(2), Verdict::Reset)]);
+    assert_eq!(kernel.take(), vec![Call::End(key(2), Verdict::Abandon)]);
+    assert_eq!(e.counts.get("recovery-silent"), Some(&1));
+    // It is kept as an idle one and goes on when it speaks.
+    let orphan = What::Orphan {
+        desc: desc(2),
+        word: word(2300, 1000),
+        ts: None,
+    };
+    e.hear(entry(9, orphan), 60_001 * 1_000_000);
+    assert!(matches!(
+        kernel.take()[..],
+        [Call::Recover { at: 2300, .. }]
+    ));
+}
+
+#[test]
+fn a_silent_client_is_probed_anew_until_its_time_is_over() {
+    let (mut e, kernel) = engine();
+    e.store.apply("b", Update::Put(downloading(1).encode(0)), 0);
+    e.take_over(key(1).service.ip(), 0);
+    assert_eq!(kernel.take(), vec![Call::Locate(key(1), 1999)]);
+    let silent = || What::Failed {
+        why: Failure::Silent,
+    };
+    for n in 1..6 {
+        let now = n * 10_000_000_000;
+        e.hear(entry(1000 + n as u64, silent()), now);
+        e.tick(now + 1);
+        assert_eq!(kernel.take(), vec![Call::Locate(key(1), 1999)], "{n}");
+    }
+    e.hear(entry(1006, silent()), 60_000_000_000);
+    e.tick(60_000_000_001);
+    assert_eq!(kernel.take(), vec![]);
+    assert_eq!(e.rescues.len(), (1, 0));
+}
+
+#[test]
+fn an_idle_flow_is_forgotten_everywhere_when_its_time_is_over() {
+    let (mut e, kernel) = engine();
+    e.limits.idle_s = 600;
+    let mut third = engine().0;
+    for store in [&mut e.store, &mut third.store] {
+        store.apply("b", Update::Put(record(1).encode(0)), 0);
+    }
+    e.take_over(key(1).service.ip(), 0);
+    e.tick(599_000_000_000);
+    assert_eq!(e.rescues.len(), (1, 0));
+    e.tick(601_000_000_000);
+    assert_eq!(e.rescues.len(), (0, 0));
+    assert_eq!(e.counts.get("recovery-expired"), Some(&1));
+    assert_eq!(kernel.take(), vec![]);
+    for (_, update) in e.take_updates() {
+        third.store.apply("a", update, 0);
+    }
+    assert_eq!((third.store.count(), third.store.refused), (0, 0));
 }
 
 #[test]
@@ -290,15 +344,10 @@ fn a_server_that_is_not_up_yet_is_asked_again_and_a_silent_client_may_speak_late
     let (mut e, kernel) = engine();
     e.store.apply("b", Update::Put(downloading(1).encode(0)), 0);
     e.take_over(key(1).service.ip(), 0);
-    e.hear(
-        entry(
-            1001,
-            What::Failed {
-                why: Failure::Silent,
-            },
-        ),
-        0,
-    );
+    let silent = What::Failed {
+        why: Failure::Silent,
+    };
+    e.hear(entry(1001, silent), 0);
     kernel.take();
     let orphan = What::Orphan {
         desc: desc(1),
