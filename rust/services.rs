@@ -20,14 +20,15 @@ pub(crate) struct Entry {
     pub(crate) policy: Policy,
 }
 
-/// What a service has that says nothing else.
+/// What a service has that says nothing else. The daemon's configuration has the same defaults
+/// (`Service` in its `config.rs`); why `hold_ms`: `Documentation/mechanisms/data-gate.md`.
 pub(crate) const DEFAULT: Policy = Policy {
     protect: true,
     strict: true,
-    hold_ms: 200,
-    verdict_ms: 3000,
-    head_limit: 16 << 10,
-    request_limit: 8 << 10,
+    hold_ms: 1000,
+    verdict_ms: 5000,
+    head_limit: 32 << 10,
+    request_limit: 16 << 10,
     reader: false,
 };
 

@@ -99,6 +99,8 @@ pub struct Service {
     pub request_limit: u32,
 }
 
+// The defaults of the module (`rust/services.rs`), always said, so that a value that was taken
+// out of the file does not stay in the module.
 fn hold_ms() -> u32 {
     1000
 }
