@@ -64,6 +64,10 @@ enum Command {
     Stats(cmd::stats::Stats),
     /// Say how things stand, and why
     Status(cmd::status::Status),
+    /// Hand this node's connections over to another node
+    Drain(cmd::drain::Drain),
+    /// Let a drained node take addresses again
+    Undrain(cmd::drain::Undrain),
     /// Read the log in place of the daemon (for debugging)
     #[command(subcommand)]
     Log(cmd::log::Log),
@@ -78,6 +82,8 @@ fn run(cli: &Cli, out: &mut Output) -> Result<(), Fail> {
         Command::Monitor(c) => c.run(out),
         Command::Stats(c) => c.run(out),
         Command::Status(c) => c.run(out),
+        Command::Drain(c) => c.run(out),
+        Command::Undrain(c) => c.run(out),
         Command::Log(c) => c.run(out),
     }
 }
@@ -129,6 +135,9 @@ mod tests {
             "stats --all",
             "status --why",
             "status --why 192.0.2.7:40000",
+            "drain",
+            "drain --deadline 60 --to b --socket /tmp/s",
+            "undrain",
             "log dump --count 3 --data",
         ] {
             assert!(parse(line).is_ok(), "{line}: {}", parse(line).unwrap_err());
@@ -147,6 +156,7 @@ mod tests {
             "flow end 192.0.2.7:40000 192.0.2.1:80",
             "flow end 192.0.2.7:40000 192.0.2.1:80 --verdict none",
             "flow show --phase none",
+            "drain --deadline soon",
             "splice add 192.0.2.7:40000 192.0.2.1:80 --delta-s2c 4294967296",
             "recover 192.0.2.7:40000 192.0.2.1:80",
             "recover 192.0.2.7:40000 192.0.2.1:80 --generation 2 --c2s-next 1 --at 5 --wscale 15,8",

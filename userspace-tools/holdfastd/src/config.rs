@@ -31,6 +31,9 @@ pub struct Config {
     /// How flows are recovered.
     #[serde(default)]
     pub recovery: Recovery,
+    /// How this node hands its addresses over.
+    #[serde(default)]
+    pub drain: Drain,
     /// Programs to run in place of our own address takeover.
     #[serde(default)]
     pub hooks: Hooks,
@@ -265,6 +268,32 @@ impl Default for Recovery {
             idle_s: 9000,
             answer_ms: 10_000,
         }
+    }
+}
+
+/// How this node hands its addresses over.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Drain {
+    /// Milliseconds that `holdfast drain` waits for flows that no successor could continue.
+    pub deadline_ms: u64,
+    /// The same for the end of the daemon; 0: at once.
+    pub stop_ms: u64,
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Drain {
+            deadline_ms: 30_000,
+            stop_ms: 5_000,
+        }
+    }
+}
+
+impl Drain {
+    /// [`Drain::stop_ms`].
+    pub fn stop(&self) -> Duration {
+        Duration::from_millis(self.stop_ms)
     }
 }
 

@@ -3,7 +3,8 @@
 //! The control socket: a JSON object a line asks, a JSON object a line answers.
 //!
 //! `{"op": "status"}`, `{"op": "peers"}`, `{"op": "flows"}`, `{"op": "timeline"}`,
-//! `{"op": "why", "client": "192.0.2.7:40000"}`.
+//! `{"op": "why", "client": "192.0.2.7:40000"}`, `{"op": "drain", "deadline_ms": 5000,
+//! "to": "b"}` (both may be absent; answered when it is done), `{"op": "undrain"}`.
 
 use std::fs;
 use std::io;
@@ -38,6 +39,17 @@ pub enum Request {
         /// Address and port of the client.
         client: std::net::SocketAddr,
     },
+    /// Hand all addresses over to another node.
+    Drain {
+        /// Longest wait in milliseconds for flows that no successor could continue.
+        #[serde(default)]
+        deadline_ms: Option<u64>,
+        /// The node; the first ready one by priority if absent.
+        #[serde(default)]
+        to: Option<String>,
+    },
+    /// Take addresses again.
+    Undrain,
 }
 
 /// A question and the way of its answer.

@@ -11,13 +11,14 @@ use std::time::{Duration, Instant};
 
 use serde_json::{json, Value};
 use tokio::net::{TcpListener, UdpSocket};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{interval, sleep, MissedTickBehavior};
 
 use libholdfast::record::State;
 
 use crate::config::{Config, Hooks};
 use crate::control::{Asked, Request};
+use crate::drain::Drain;
 use crate::engine::Engine;
 use crate::kernel::{Entry, Kernel};
 use crate::link::{self, LinkEvent};
@@ -34,22 +35,26 @@ const SHOWN: usize = 1000;
 /// Updates that a peer is told at once when it connects.
 const SYNC_CHUNK: usize = 256;
 
+/// Longest deadline of a drain in milliseconds: a day.
+const DRAIN_LONGEST: u64 = 86_400_000;
+
 /// A daemon that is set up.
 pub struct Daemon<K> {
-    config: Config,
-    engine: Engine<K>,
-    membership: Membership,
-    addresses: HashMap<IpAddr, Address>,
+    pub(crate) config: Config,
+    pub(crate) engine: Engine<K>,
+    pub(crate) membership: Membership,
+    pub(crate) addresses: HashMap<IpAddr, Address>,
     seal: Seal,
     socket: UdpSocket,
     peers: Vec<(String, SocketAddr)>,
     /// Number of the connection, and where updates go in.
-    links: HashMap<String, (u64, Tell)>,
-    started: Instant,
+    pub(crate) links: HashMap<String, (u64, Tell)>,
+    pub(crate) started: Instant,
     events: mpsc::Receiver<LinkEvent>,
     moved_tx: mpsc::Sender<Moved>,
     moved: mpsc::Receiver<Moved>,
     watch: Watch,
+    pub(crate) drain: Drain,
 }
 
 /// Where numbered updates for a peer go in.
@@ -131,6 +136,7 @@ impl<K: Kernel> Daemon<K> {
             moved_tx,
             moved,
             watch,
+            drain: Drain::default(),
         })
     }
 
@@ -151,6 +157,7 @@ impl<K: Kernel> Daemon<K> {
         let mut tick = interval((period / 5).min(Duration::from_millis(10)));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut packet = vec![0; 2048];
+        let mut stopping = false;
         tokio::pin!(stop);
         loop {
             tokio::select! {
@@ -171,12 +178,17 @@ impl<K: Kernel> Daemon<K> {
                     entries.into_iter().for_each(|e| self.engine.hear(e, now));
                 }
                 Some((addr, ours, done)) = self.moved.recv() => self.moved(addr, ours, done),
-                Some((request, reply)) = asked.recv() => {
-                    let _ = reply.send(self.answer(&request));
+                Some((request, reply)) = asked.recv() => self.asked(&request, reply),
+                () = &mut stop, if !stopping => {
+                    stopping = true;
+                    self.drain(self.config.drain.stop(), None, None);
                 }
-                () = &mut stop => break,
             }
             self.flush();
+            self.drain_step();
+            if stopping && self.may_end() {
+                break;
+            }
         }
         // Our kernel goes on without us: peers must not take it for dead at once.
         self.membership.leave();
@@ -188,11 +200,11 @@ impl<K: Kernel> Daemon<K> {
         Ok(())
     }
 
-    fn time(&self) -> Duration {
+    pub(crate) fn time(&self) -> Duration {
         self.started.elapsed()
     }
 
-    fn beat(&mut self) {
+    pub(crate) fn beat(&mut self) {
         for (name, addr) in &self.peers {
             let beat = self.membership.beat(name);
             let plain = postcard::to_allocvec(&beat).unwrap_or_default();
@@ -229,7 +241,7 @@ impl<K: Kernel> Daemon<K> {
         self.engine.tick(monotonic());
     }
 
-    fn changed(&mut self, changes: Vec<Change>) {
+    pub(crate) fn changed(&mut self, changes: Vec<Change>) {
         for change in changes {
             match change {
                 Change::Alive(peer) => {
@@ -271,19 +283,24 @@ impl<K: Kernel> Daemon<K> {
                     let a = addr.to_string();
                     let note = json!({"address": a, "generation": generation, "from": from});
                     self.engine.timeline.note("owner", note);
+                    self.drain_over();
                     self.move_address(addr, true);
                 }
                 Change::Yield { addr, to } => {
                     let note = json!({"address": addr.to_string(), "to": to});
                     self.engine.timeline.note("yield", note);
+                    let left = self.drain.has_left(addr);
+                    self.yielded(addr, &to);
                     self.engine.abandon(addr);
-                    self.move_address(addr, false);
+                    if !left {
+                        self.move_address(addr, false);
+                    }
                 }
             }
         }
     }
 
-    fn move_address(&self, addr: IpAddr, ours: bool) {
+    pub(crate) fn move_address(&self, addr: IpAddr, ours: bool) {
         let Some(address) = self.addresses.get(&addr).cloned() else {
             return;
         };
@@ -303,10 +320,14 @@ impl<K: Kernel> Daemon<K> {
         } else {
             "address-given"
         };
-        let error = done.err();
+        let error = done.as_ref().err();
         let note = json!({"address": addr.to_string(), "error": error});
         self.engine.timeline.note(event, note);
-        if ours && self.membership.owns(addr) {
+        if !ours {
+            return self.left(addr, done);
+        }
+        self.drain.is_back(addr);
+        if self.membership.owns(addr) {
             // Even if the announcement failed: the clients' next packets may still come here.
             self.engine.take_over(addr, monotonic());
         }
@@ -353,7 +374,12 @@ impl<K: Kernel> Daemon<K> {
             }
             LinkEvent::Told { peer, updates } => {
                 for update in updates {
-                    self.engine.store.apply(&peer, update, now);
+                    match update {
+                        Update::HandOver { addr, generation } => {
+                            self.offered(&peer, addr, generation);
+                        }
+                        update => self.engine.store.apply(&peer, update, now),
+                    }
                 }
             }
         }
@@ -366,7 +392,7 @@ impl<K: Kernel> Daemon<K> {
     }
 
     /// Sends what is new to every peer.
-    fn flush(&mut self) {
+    pub(crate) fn flush(&mut self) {
         let updates = self.engine.take_updates();
         let Some(number) = updates.last().map(|(n, _)| *n) else {
             return;
@@ -384,8 +410,22 @@ impl<K: Kernel> Daemon<K> {
         }
     }
 
+    fn asked(&mut self, request: &Request, reply: oneshot::Sender<Value>) {
+        let answer = match request {
+            Request::Drain { deadline_ms, to } => {
+                let ms = deadline_ms.unwrap_or(self.config.drain.deadline_ms);
+                let wait = Duration::from_millis(ms.min(DRAIN_LONGEST));
+                return self.drain(wait, to.as_deref(), Some(reply));
+            }
+            Request::Undrain => self.undrain(),
+            question => self.answer(question),
+        };
+        let _ = reply.send(answer);
+    }
+
     fn answer(&self, request: &Request) -> Value {
         match request {
+            Request::Drain { .. } | Request::Undrain => json!({"error": "not a question"}),
             Request::Status => {
                 let (rescues, active) = self.engine.rescues.len();
                 let dead = self.engine.flows().filter(|(_, t)| t.is_dead()).count();
@@ -398,6 +438,7 @@ impl<K: Kernel> Daemon<K> {
                     "to_recover": rescues,
                     "recovering": active,
                     "committed_alone": self.engine.quorum.alone,
+                    "drain": self.drain.status(),
                     "addresses": self.owners(),
                     "counts": self.engine.counts,
                 })
@@ -410,6 +451,7 @@ impl<K: Kernel> Daemon<K> {
                         json!({
                             "name": name,
                             "health": health,
+                            "willing": self.membership.is_willing(name),
                             "silent_ms": silent.as_millis() as u64,
                             "linked": self.links.contains_key(name),
                             "records": self.engine.store.owned(name),

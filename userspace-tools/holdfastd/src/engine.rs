@@ -14,6 +14,7 @@ use libholdfast::types::FlowKey;
 use serde_json::json;
 
 use crate::config::{Commit, Config, Recovery, Service};
+use crate::handover::Handed;
 use crate::kernel::{doubt_counter, Entry, Kernel, Refused, Verdict, What};
 use crate::quorum::Quorum;
 use crate::rescue::Rescues;
@@ -37,8 +38,9 @@ pub struct Engine<K> {
     pub quorum: Quorum<Wait>,
     pub counts: BTreeMap<String, u64>,
     pub(crate) trackers: HashMap<u64, Tracker>,
-    by_key: HashMap<FlowKey, u64>,
+    pub(crate) by_key: HashMap<FlowKey, u64>,
     pub(crate) rescues: Rescues,
+    pub(crate) handed: Handed,
     pub(crate) limits: Recovery,
     pub(crate) services: Vec<Service>,
     updates: Vec<(u64, Update)>,
@@ -57,6 +59,7 @@ impl<K: Kernel> Engine<K> {
             trackers: HashMap::new(),
             by_key: HashMap::new(),
             rescues: Rescues::default(),
+            handed: Handed::default(),
             limits: config.recovery.clone(),
             services: config.services.clone(),
             updates: Vec::new(),
@@ -159,6 +162,9 @@ impl<K: Kernel> Engine<K> {
                 self.put(t.record(), now);
                 self.trackers.insert(flow, t);
                 self.count("flows-opened");
+                if self.handed.goes(desc.key.service.ip()) {
+                    self.silence(flow, &desc.key);
+                }
             }
             What::C2s { pos, ack, data, ts } => {
                 self.track(
@@ -196,7 +202,9 @@ impl<K: Kernel> Engine<K> {
                 }
                 self.track(flow, Event::Unprotected, now);
             }
-            What::Closed => {
+            What::Closed { ended: false } if self.handed.awaits(flow) => self.hand(flow),
+            What::Closed { .. } => {
+                self.handed.forget(flow);
                 self.track(flow, Event::Closed, now);
                 self.closed(flow, now);
             }
@@ -209,7 +217,7 @@ impl<K: Kernel> Engine<K> {
         self.settle(now);
     }
 
-    fn track(&mut self, flow: u64, event: Event<'_>, now: i64) {
+    pub(crate) fn track(&mut self, flow: u64, event: Event<'_>, now: i64) {
         let Some(tracker) = self.trackers.get_mut(&flow) else {
             return;
         };
@@ -279,7 +287,8 @@ impl<K: Kernel> Engine<K> {
     pub fn snapshot(&mut self, now: i64) -> (u64, Vec<Update>) {
         let number = self.quorum.number();
         let live = self.trackers.values().map(Tracker::record);
-        let records = live.chain(self.rescues.records());
+        let others = self.rescues.records().chain(self.handed.records());
+        let records = live.chain(others);
         let puts = records.map(|r| Update::Put(r.encode(now)));
         (number, std::iter::once(Update::Begin).chain(puts).collect())
     }

@@ -159,7 +159,10 @@ pub enum What {
     Failed {
         why: Failure,
     },
-    Closed,
+    /// `ended`: by its peers; otherwise it was abandoned or forgotten.
+    Closed {
+        ended: bool,
+    },
     Progress {
         acked: u64,
     },

@@ -8,8 +8,10 @@
 pub mod config;
 pub mod control;
 pub mod daemon;
+pub mod drain;
 pub mod engine;
 pub mod frame;
+pub mod handover;
 pub mod kernel;
 pub mod link;
 pub mod membership;

@@ -28,6 +28,9 @@ const RESTART: Duration = Duration::from_secs(10);
 
 /// How often the gateway is asked while all is well.
 pub const CALM: Duration = Duration::from_secs(1);
+/// How long a node that has just been drained takes its addresses back if nobody else is there:
+/// its successor may die before it has done anything.
+const GRACE: Duration = Duration::from_secs(10);
 
 /// Sessions of a node that are remembered so that their heartbeats are not taken again.
 const OLD_SESSIONS: usize = 256;
@@ -53,6 +56,8 @@ pub struct Beat {
     pub deaf: bool,
     /// The sender is not cut off from the segment of the service, as far as it knows.
     pub connected: bool,
+    /// The sender takes no addresses.
+    pub drained: bool,
 }
 
 /// Something that the daemon must act on.
@@ -115,6 +120,7 @@ struct Peer {
     arrived: Time,
     /// When a machine has last answered for one of its addresses.
     answered: Option<Time>,
+    drained: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -147,6 +153,8 @@ pub struct Membership {
     cut_off: bool,
     /// When it began to answer again.
     back: Option<Time>,
+    /// Since when this node takes no addresses.
+    drained: Option<Time>,
 }
 
 impl Membership {
@@ -174,6 +182,7 @@ impl Membership {
             connected: false,
             arrived: now,
             answered: None,
+            drained: false,
         };
         Membership {
             name: name.to_owned(),
@@ -192,6 +201,7 @@ impl Membership {
             uneasy: None,
             cut_off: false,
             back: None,
+            drained: None,
         }
     }
 
@@ -215,6 +225,7 @@ impl Membership {
             leaving: self.leaving,
             deaf: self.peers.get(peer).is_some_and(unheard),
             connected: self.connected(self.ticked, false),
+            drained: self.drained.is_some(),
         }
     }
 
@@ -226,6 +237,43 @@ impl Membership {
     /// From now on heartbeats say that this node stops in order.
     pub fn leave(&mut self) {
         self.leaving = true;
+    }
+
+    /// From now on this node takes no addresses, or does again.
+    pub fn drain(&mut self, drained: Option<Time>) {
+        self.drained = drained;
+    }
+
+    /// The generation of a claim that follows this node's own claim of `addr`.
+    pub fn successor_generation(&self, addr: IpAddr) -> Option<u32> {
+        let owner = self.owners.get(&addr).filter(|_| self.owns(addr))?;
+        Some(owner.generation + 1)
+    }
+
+    /// The owner `from` offers `addr`: this node takes it, unless it takes none or knows of a
+    /// newer claim.
+    pub fn accept(&mut self, from: &str, addr: IpAddr, generation: u32) -> Option<Change> {
+        let free = self.drained.is_none() && !self.leaving;
+        let owner = self.owners.get_mut(&addr).filter(|_| free)?;
+        if owner.name.as_deref() != Some(from) || generation <= owner.generation {
+            return None;
+        }
+        let from = owner.name.replace(self.name.clone());
+        owner.generation = generation;
+        Some(Change::Take {
+            addr,
+            generation,
+            from,
+        })
+    }
+
+    /// Withdraws the offer of `addr`: this node's claim is newer than what it had offered.
+    pub fn reclaim(&mut self, addr: IpAddr) {
+        if self.owns(addr) {
+            if let Some(owner) = self.owners.get_mut(&addr) {
+                owner.generation += 2;
+            }
+        }
     }
 
     /// Takes up an address that this node already has, after a restart.
@@ -270,6 +318,7 @@ impl Membership {
         p.deaf = beat.deaf;
         p.connected = beat.connected;
         p.arrived = now;
+        p.drained = beat.drained;
         p.claims.clone_from(&beat.claims);
         if rebooted && p.health != Health::Dead {
             // Its connections died with its kernel, however fast it was back.
@@ -460,7 +509,9 @@ impl Membership {
         if self.reached.is_none_or(|at| now.saturating_sub(at) < sure) {
             return;
         }
-        let able = |p: &&(&String, &Peer)| p.1.health == Health::Alive && p.1.connected;
+        let able = |p: &&(&String, &Peer)| {
+            p.1.health == Health::Alive && p.1.connected && !p.1.drained
+        };
         let first = self
             .peers
             .iter()
@@ -478,12 +529,18 @@ impl Membership {
 
     fn take_unowned(&mut self, now: Time, changes: &mut Vec<Change>) {
         let lives = |p: &Peer| matches!(p.health, Health::Alive | Health::Suspect | Health::Mute);
+        let able = |p: &Peer| {
+            matches!(p.health, Health::Alive | Health::Suspect) && p.connected && !p.drained
+        };
         let connected = (self.connected(now, false), self.connected(now, true));
-        let able = |p: &Peer| matches!(p.health, Health::Alive | Health::Suspect) && p.connected;
+        let last = match self.drained {
+            Some(since) if now.saturating_sub(since) > GRACE => return,
+            drained => drained.is_some(),
+        };
         let first = !self
             .peers
             .values()
-            .any(|p| able(p) && p.priority < self.priority);
+            .any(|p| able(p) && (last || p.priority < self.priority));
         for (addr, owner) in &mut self.owners {
             let owned = match &owner.name {
                 None => false,
@@ -528,6 +585,32 @@ impl Membership {
         self.peers
             .get(peer)
             .is_some_and(|p| p.health == Health::Alive)
+    }
+
+    /// Whether `peer` can be given an address.
+    pub fn is_willing(&self, peer: &str) -> bool {
+        self.peers
+            .get(peer)
+            .is_some_and(|p| p.health == Health::Alive && !p.leaving && !p.drained)
+    }
+
+    /// Whether nothing is heard of `peer` any more.
+    pub fn is_dead(&self, peer: &str) -> bool {
+        self.peers
+            .get(peer)
+            .is_none_or(|p| matches!(p.health, Health::Dead | Health::Unknown))
+    }
+
+    /// The peers that can be given an address, first by priority.
+    pub fn willing(&self) -> Vec<String> {
+        let mut all: Vec<_> = self
+            .peers
+            .iter()
+            .filter(|(n, _)| self.is_willing(n))
+            .map(|(n, p)| (p.priority, n.clone()))
+            .collect();
+        all.sort();
+        all.into_iter().map(|(_, n)| n).collect()
     }
 
     /// Each peer's health, and how long ago it was heard.
@@ -853,5 +936,62 @@ mod tests {
         assert_eq!(g.owners(), Vec::<usize>::new());
         g.run(10_000);
         assert_eq!(g.owners(), vec![1]);
+    }
+
+    #[test]
+    fn an_address_that_is_offered_is_taken_at_once() {
+        let mut g = Group::new(3);
+        g.run(1000);
+        let generation = g.nodes[0].successor_generation(VIP).unwrap();
+        let now = g.now;
+        assert_eq!(g.nodes[0].accept("n1", VIP, generation), None, "not n1's");
+        let taken = g.nodes[1].accept("n0", VIP, generation);
+        assert!(matches!(taken, Some(Change::Take { generation: 2, .. })));
+        assert_eq!(g.nodes[1].accept("n0", VIP, generation), None, "twice");
+        g.nodes[0].drain(Some(now));
+        g.run(100);
+        assert_eq!(g.owners(), vec![1]);
+        let yields = |n| {
+            let of = move |(m, _, c): &&(usize, u128, Change)| {
+                *m == n && matches!(c, Change::Yield { .. })
+            };
+            g.log.iter().filter(of).count()
+        };
+        assert_eq!((yields(0), yields(1), yields(2)), (1, 0, 0));
+        // The drained one, first by priority, is passed over.
+        g.dead.insert(1);
+        g.run(500);
+        assert_eq!(g.owners(), vec![2]);
+    }
+
+    #[test]
+    fn a_drained_node_takes_nothing_but_soon_after_and_alone() {
+        for (wait, owners) in [(100, vec![0]), (11_000, vec![])] {
+            let mut g = Group::new(2);
+            g.run(1000);
+            g.nodes[1].accept("n0", VIP, 2).unwrap();
+            g.nodes[0].drain(Some(g.now));
+            g.run(wait);
+            assert_eq!(g.owners(), vec![1]);
+            g.dead.insert(1);
+            g.run(1000);
+            assert_eq!(g.owners(), owners, "{wait}");
+            g.nodes[0].drain(None);
+            g.run(1000);
+            assert_eq!(g.owners(), vec![0]);
+        }
+    }
+
+    #[test]
+    fn an_offer_that_is_withdrawn_never_wins() {
+        let mut g = Group::new(2);
+        g.run(1000);
+        let offered = g.nodes[0].successor_generation(VIP).unwrap();
+        g.nodes[0].reclaim(VIP);
+        // Before it hears of that: it lets go. After: it does not take it.
+        assert!(g.nodes[1].accept("n0", VIP, offered).is_some());
+        g.run(200);
+        assert_eq!(g.owners(), vec![0]);
+        assert_eq!(g.nodes[1].accept("n0", VIP, offered), None);
     }
 }

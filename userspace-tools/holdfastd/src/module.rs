@@ -163,7 +163,9 @@ fn entry(e: &ring::Entry<'_>) -> Option<Entry> {
         Kind::Failed => What::Failed {
             why: failure(r.window),
         },
-        Kind::Closed => What::Closed,
+        Kind::Closed => What::Closed {
+            ended: has(flags::FIN) || has(flags::RST),
+        },
         Kind::Progress => What::Progress { acked: pos },
         Kind::Unprotected => What::Unprotected { reason: r.window },
     };

@@ -60,6 +60,11 @@ impl<T> Quorum<T> {
         }
     }
 
+    /// Whether `peer` has all that was there when it came.
+    pub fn has_all(&self, peer: &str) -> bool {
+        self.peers.get(peer).is_some_and(|n| *n > 0)
+    }
+
     /// What need not wait any more, in order.
     pub fn ready(&mut self) -> Vec<T> {
         let mut numbers: Vec<_> = self.peers.values().copied().filter(|n| *n > 0).collect();

@@ -100,6 +100,16 @@ impl Rescues {
         (self.flows.len(), self.active)
     }
 
+    /// Takes out the records of the flows of an address.
+    pub(crate) fn take_address(&mut self, addr: IpAddr) -> Vec<Record> {
+        let there = |k: &&FlowKey| k.service.ip() == addr;
+        let keys: Vec<_> = self.flows.keys().filter(there).copied().collect();
+        keys.iter()
+            .filter_map(|key| self.remove(key))
+            .map(|r| r.record)
+            .collect()
+    }
+
     /// Forgets the flows of an address.
     pub fn drop_address(&mut self, addr: IpAddr) -> Vec<FlowKey> {
         let keys: Vec<_> = self

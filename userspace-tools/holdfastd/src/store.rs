@@ -25,6 +25,12 @@ pub enum Update {
     },
     /// The flow is over.
     Drop { key: FlowKey, generation: u32 },
+    /// The sender hands this address over, and all its records stand before this. Not a
+    /// matter of the store.
+    HandOver {
+        addr: std::net::IpAddr,
+        generation: u32,
+    },
 }
 
 impl Update {
@@ -108,6 +114,7 @@ impl Store {
                 }
                 there
             }
+            Update::HandOver { .. } => false,
         };
         self.refused += u64::from(!taken);
     }
@@ -127,6 +134,14 @@ impl Store {
         }
         self.flows.insert(record.key, (owner.to_owned(), record));
         true
+    }
+
+    /// Keeps a record that was this node's own and is `owner`'s now, unless a newer one is
+    /// there.
+    pub fn pass_on(&mut self, owner: &str, record: Record) {
+        if !self.flows.contains_key(&record.key) {
+            self.put(owner, record);
+        }
     }
 
     /// Takes a record out.

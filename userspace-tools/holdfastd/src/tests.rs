@@ -212,7 +212,7 @@ fn what_one_node_records_another_one_continues() {
         40,
     );
     assert_eq!(b.flows().filter(|(_, t)| t.is_dead()).count(), 0);
-    b.hear(entry(1002, What::Closed), 50);
+    b.hear(entry(1002, What::Closed { ended: true }), 50);
     assert!(matches!(
         b.take_updates().last(),
         Some((_, Update::Drop { generation: 1, .. }))
@@ -432,12 +432,17 @@ struct Node {
 
 impl Node {
     async fn start(name: &str, ports: [u16; 2], session: u64) -> Node {
+        Node::start_with(name, ports, session, "true").await
+    }
+
+    /// `down`: what gives an address up.
+    async fn start_with(name: &str, ports: [u16; 2], session: u64, down: &str) -> Node {
         let (i, other) = if name == "a" { (0, "b") } else { (1, "a") };
         let text = format!(
             "[node]\nname = {name:?}\npriority = {i}\nlisten = \"127.0.0.1:{}\"\n\
              secret-file = \"/none\"\n[[peer]]\nname = {other:?}\npriority = {}\n\
              address = \"127.0.0.1:{}\"\n[[service]]\naddress = \"192.0.2.10/24\"\n\
-             interface = \"none0\"\nport = 80\n[hooks]\nup = [\"true\"]\ndown = [\"true\"]\n",
+             interface = \"none0\"\nport = 80\n[hooks]\nup = [\"true\"]\ndown = [\"sh\", \"-c\", {down:?}]\n",
             ports[i],
             1 - i,
             ports[1 - i],
@@ -485,6 +490,179 @@ impl Node {
             .await
             .unwrap_or_else(|_| panic!("never: {what}"));
     }
+}
+
+/// Two daemons, of which the first one owns the address and serves one flow.
+async fn two_with_a_flow(down: &str) -> (Node, Node) {
+    let ports = free_ports();
+    let a = Node::start_with("a", ports, 11, down).await;
+    let b = Node::start("b", ports, 12).await;
+    for n in [&a, &b] {
+        n.until("a owns", |v| v["status"]["addresses"][0]["owner"] == "a")
+            .await;
+        n.until("it is linked", |v| v["peers"]["linked"] == true)
+            .await;
+    }
+    let ack = 1000 + GET.len() as u64;
+    let (pos, ts) = (1000, None);
+    let whats = [
+        What::Opened {
+            desc: desc(1),
+            start: 2000,
+            request: 1000,
+            ts,
+        },
+        What::Object {
+            start: 2000,
+            request: 1000,
+        },
+        What::C2s {
+            pos,
+            ack: 2000,
+            data: GET.to_vec(),
+            ts,
+        },
+        What::S2c {
+            pos: 2000,
+            ack,
+            data: HEAD.to_vec(),
+        },
+    ];
+    let entries = whats.into_iter().map(|w| entry(1, w)).collect();
+    a.log.send(entries).await.unwrap();
+    b.until("b has the record", |v| v["status"]["records_of_peers"] == 1)
+        .await;
+    (a, b)
+}
+
+fn drain(to: Option<&str>) -> Request {
+    Request::Drain {
+        deadline_ms: Some(100),
+        to: to.map(str::to_owned),
+    }
+}
+
+fn did(n: &Node, what: impl Fn(&Call) -> bool) -> bool {
+    n.kernel.calls.borrow().iter().any(what)
+}
+
+fn happened(timeline: &Value, event: &str) -> bool {
+    let events = timeline["events"].as_array().unwrap();
+    events.iter().any(|e| e["event"] == event)
+}
+
+#[tokio::test]
+async fn a_drain_hands_the_address_and_the_flows_over() {
+    let local = LocalSet::new();
+    let all = async {
+        let (a, b) = two_with_a_flow("true").await;
+        let refused = a.ask(drain(Some("c"))).await;
+        assert_eq!(refused["error"], "no peer is ready to take over");
+        let silenced = Call::End(key(1), Verdict::Abandon);
+        let closed = async {
+            a.until("silenced", |_| did(&a, |c| *c == silenced)).await;
+            let last = entry(1, What::Closed { ended: false });
+            a.log.send(vec![last]).await.unwrap();
+        };
+        let (answer, ()) = tokio::join!(a.ask(drain(None)), closed);
+        assert_eq!(answer["drain"], "drained to b", "{answer}");
+        assert_eq!(a.ask(drain(None)).await["drain"], "drained to b");
+        let status = a.ask(Request::Status).await;
+        assert_eq!(status["counts"]["flows-handed-over"], 1);
+        assert_eq!(status["counts"]["drain-log-late"], Value::Null);
+        b.until("located", |_| did(&b, |c| matches!(c, Call::Locate(..))))
+            .await;
+        let there = b.ask(Request::Timeline).await;
+        assert!(happened(&there, "takeover") && !happened(&there, "peer-dead"));
+        // Its record is b's now.
+        a.until("a has the record", |v| v["status"]["records_of_peers"] == 1)
+            .await;
+
+        // A drained node takes nothing, until it is told to.
+        b.until("a is drained", |v| v["peers"]["willing"] == false)
+            .await;
+        assert!(b.ask(drain(None)).await["error"].is_string());
+        assert_eq!(a.ask(Request::Undrain).await["drain"], "off");
+        b.until("a is willing", |v| v["peers"]["willing"] == true)
+            .await;
+        assert_eq!(b.ask(drain(None)).await["drain"], "drained to a");
+        a.until("a locates", |_| did(&a, |c| matches!(c, Call::Locate(..))))
+            .await;
+    };
+    local.run_until(all).await;
+}
+
+#[tokio::test]
+async fn a_daemon_that_is_stopped_hands_over_first() {
+    let local = LocalSet::new();
+    let all = async {
+        let (mut a, b) = two_with_a_flow("true").await;
+        drop(a.stop.take());
+        timeout(Duration::from_secs(10), a.task)
+            .await
+            .unwrap()
+            .unwrap()
+            .unwrap();
+        b.until("b owns", |v| v["status"]["addresses"][0]["owner"] == "b")
+            .await;
+        b.until("located", |_| did(&b, |c| matches!(c, Call::Locate(..))))
+            .await;
+        assert!(!happened(&b.ask(Request::Timeline).await, "peer-dead"));
+    };
+    local.run_until(all).await;
+}
+
+#[tokio::test]
+async fn a_successor_that_dies_during_the_hand_over_loses_nothing() {
+    let local = LocalSet::new();
+    let all = async {
+        // Long enough for b to be found dead while the address goes down.
+        let (a, b) = two_with_a_flow("sleep 0.5").await;
+        b.task.abort();
+        let answer = a.ask(drain(None)).await;
+        assert_eq!(answer["error"], "nobody took over; this node goes on");
+        a.until("a recovers the flow", |_| {
+            did(&a, |c| matches!(c, Call::Locate(..)))
+        })
+        .await;
+        let status = a.ask(Request::Status).await;
+        assert_eq!(status["addresses"][0]["owner"], "a");
+        assert_eq!(status["addresses"][0]["generation"], 3);
+        assert_eq!(status["drain"], "off");
+    };
+    local.run_until(all).await;
+}
+
+#[tokio::test]
+async fn without_a_ready_peer_nothing_is_drained() {
+    let local = LocalSet::new();
+    let all = async {
+        let a = Node::start("a", free_ports(), 11).await;
+        a.until("a owns", |v| v["status"]["addresses"][0]["owner"] == "a")
+            .await;
+        let answer = a.ask(drain(None)).await;
+        assert_eq!(answer["error"], "no peer is ready to take over");
+        let status = a.ask(Request::Status).await;
+        assert_eq!(status["drain"], "off");
+        assert_eq!(status["addresses"][0]["owner"], "a");
+    };
+    local.run_until(all).await;
+}
+
+#[test]
+fn only_what_a_successor_cannot_continue_is_waited_for() {
+    let (mut e, kernel) = engine();
+    serve(&mut e);
+    let addr = key(1).service.ip();
+    assert_eq!(e.stuck(addr), vec![]);
+    e.hear(entry(1, What::Unprotected { reason: 1 }), 0);
+    assert_eq!(e.stuck(addr), vec![key(1)]);
+    kernel.take();
+    assert_eq!(e.hand_over(addr, 0), (0, 1));
+    assert_eq!(kernel.take(), vec![Call::End(key(1), Verdict::Reset)]);
+    e.hear(entry(1, What::Closed { ended: true }), 0);
+    assert!(e.handed.is_complete());
+    assert_eq!(e.flows().count(), 0);
 }
 
 fn free_ports() -> [u16; 2] {

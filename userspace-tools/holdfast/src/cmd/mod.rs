@@ -2,6 +2,7 @@
 
 //! The subcommands.
 
+pub(crate) mod drain;
 pub(crate) mod flow;
 pub(crate) mod log;
 pub(crate) mod monitor;

@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: GPL-2.0-or-later OR MIT
+
+//! The flows of an address that goes to another node while this one lives.
+//!
+//! First the kernel is silenced flow by flow ([`Verdict::Abandon`]): from then on nothing of
+//! the local sockets reaches a client, and the sockets are dropped. The kernel's log of a flow
+//! ends with that, so that its record is final once the log has been read so far. The final
+//! records stay here until the successor has the address, and are taken up again if it never
+//! does.
+
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+
+use libholdfast::record::{Record, State, Way};
+use libholdfast::types::FlowKey;
+
+use crate::engine::Engine;
+use crate::kernel::{Kernel, Verdict};
+
+/// The flows that are being handed over.
+#[derive(Debug, Default)]
+pub struct Handed {
+    addrs: HashSet<IpAddr>,
+    /// Silenced; the end of their log is still to come.
+    waiting: HashSet<u64>,
+    /// Final.
+    records: HashMap<FlowKey, Record>,
+}
+
+impl Handed {
+    /// Whether `addr` is being handed over.
+    pub(crate) fn goes(&self, addr: IpAddr) -> bool {
+        self.addrs.contains(&addr)
+    }
+
+    /// Whether the end of the log of `flow` is awaited.
+    pub(crate) fn awaits(&self, flow: u64) -> bool {
+        self.waiting.contains(&flow)
+    }
+
+    /// A flow has ended by itself.
+    pub(crate) fn forget(&mut self, flow: u64) {
+        self.waiting.remove(&flow);
+    }
+
+    /// The final records.
+    pub(crate) fn records(&self) -> impl Iterator<Item = &Record> {
+        self.records.values()
+    }
+
+    /// Whether all records are final.
+    pub fn is_complete(&self) -> bool {
+        self.waiting.is_empty()
+    }
+}
+
+impl<K: Kernel> Engine<K> {
+    /// The flows of `addr` that no other node could continue as they are now.
+    pub fn stuck(&mut self, addr: IpAddr) -> Vec<FlowKey> {
+        let (mut stuck, mut ends) = (Vec::new(), HashMap::new());
+        for (flow, tracker) in &self.trackers {
+            let record = tracker.record();
+            if record.key.service.ip() != addr {
+                continue;
+            }
+            match &record.state {
+                State::Responding(o) => match (&o.way, o.end) {
+                    (Way::None(_), Some(end)) => drop(ends.insert(*flow, (record.key, end))),
+                    (Way::None(_), None) => stuck.push(record.key),
+                    _ if tracker.is_dead() => stuck.push(record.key),
+                    _ => {}
+                },
+                State::Unprotected(_) => stuck.push(record.key),
+                _ if tracker.is_dead() => stuck.push(record.key),
+                _ => {}
+            }
+        }
+        if ends.is_empty() {
+            return stuck;
+        }
+        // Whose response is over waits for a request, and can be continued.
+        let acked: HashMap<_, _> = match self.kernel.flows() {
+            Ok(flows) => flows.into_iter().map(|f| (f.id, f.s2c_acked)).collect(),
+            Err(_) => HashMap::new(),
+        };
+        let under_way = |flow, end| acked.get(&flow).is_none_or(|acked| *acked < end);
+        stuck.extend(
+            ends.into_iter()
+                .filter(|(flow, (_, end))| under_way(*flow, *end))
+                .map(|(_, (key, _))| key),
+        );
+        stuck
+    }
+
+    /// Silences the flows of `addr`. Those that nobody could continue are reset. How many go,
+    /// and how many were reset.
+    pub fn hand_over(&mut self, addr: IpAddr, now: i64) -> (usize, usize) {
+        self.handed.addrs.insert(addr);
+        let stuck = self.stuck(addr);
+        for key in &stuck {
+            self.end(key, Verdict::Reset);
+            self.count("drain-reset");
+        }
+        let lost: HashSet<_> = stuck.iter().copied().collect();
+        let there = |r: &Record| r.key.service.ip() == addr && !lost.contains(&r.key);
+        let flows: Vec<_> = self
+            .trackers
+            .iter()
+            .filter(|(_, t)| there(t.record()))
+            .map(|(f, t)| (*f, t.record().key))
+            .collect();
+        for (flow, key) in &flows {
+            self.silence(*flow, key);
+        }
+        // What is being rescued here is rescued there instead.
+        let rescued = self.rescues.take_address(addr);
+        let count = flows.len() + rescued.len();
+        for record in rescued {
+            self.end(&record.key, Verdict::Abandon);
+            self.put(&record, now);
+            self.handed.records.insert(record.key, record);
+        }
+        (count, stuck.len())
+    }
+
+    /// Nothing more of a flow reaches its client.
+    pub(crate) fn silence(&mut self, flow: u64, key: &FlowKey) {
+        self.handed.waiting.insert(flow);
+        self.end(key, Verdict::Abandon);
+    }
+
+    /// All of a silenced flow's log has been read: its record is final.
+    pub(crate) fn hand(&mut self, flow: u64) {
+        self.handed.waiting.remove(&flow);
+        let Some(tracker) = self.trackers.remove(&flow) else {
+            return;
+        };
+        let record = tracker.record().clone();
+        if self.by_key.get(&record.key) == Some(&flow) {
+            self.by_key.remove(&record.key);
+        }
+        self.count("flows-handed-over");
+        self.handed.records.insert(record.key, record);
+    }
+
+    /// Takes the records of silenced flows as they are: what is missing of their log has not
+    /// come in time. In strict mode any record is good enough.
+    pub fn hand_rest(&mut self) {
+        let rest: Vec<_> = self.handed.waiting.iter().copied().collect();
+        for flow in rest {
+            self.count("drain-log-late");
+            self.hand(flow);
+        }
+    }
+
+    /// `addr` belongs to `owner` now: the records are kept as those of a peer. `newer`: by how
+    /// many generations they are newer than what was offered to somebody else.
+    pub fn hand_away(&mut self, addr: IpAddr, owner: &str, newer: u32) {
+        self.handed.addrs.remove(&addr);
+        let there = |k: &&FlowKey| k.service.ip() == addr;
+        let keys: Vec<_> = self.handed.records.keys().filter(there).copied().collect();
+        for key in keys {
+            if let Some(mut record) = self.handed.records.remove(&key) {
+                record.generation += newer;
+                self.store.pass_on(owner, record);
+            }
+        }
+    }
+}
