@@ -380,7 +380,7 @@ impl Operation for Recover {
         let len = bytes.len() as u32;
         let entry = request.find_or_claim(&claim)?;
         let mut lend = |state: &mut State| {
-            if !state.flow.depends_on_us() {
+            if state.flow.may_be_claimed(claim.generation).is_ok() {
                 core::mem::swap(&mut state.request, &mut bytes);
             }
         };

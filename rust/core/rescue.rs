@@ -63,8 +63,15 @@ impl Flow {
     }
 
     pub(super) fn claim(&mut self, claim: &Claim) {
+        if self.muted {
+            // Another node had it meanwhile: nothing of the socket that it had here counts.
+            let clock = self.clock;
+            *self = Flow {
+                clock,
+                ..Flow::blank(self.key, self.phase)
+            };
+        }
         self.generation = claim.generation;
-        self.muted = false;
         self.handshake = claim.handshake;
         self.c2s.next = claim.next;
         self.c2s.acked = claim.next;
@@ -78,7 +85,8 @@ impl Flow {
         }
     }
 
-    pub(super) fn may_be_claimed(&self, generation: u32) -> Result<(), Misfit> {
+    /// Whether the takeover `generation` may have the flow as it is.
+    pub fn may_be_claimed(&self, generation: u32) -> Result<(), Misfit> {
         match self.phase {
             Phase::Orphan | Phase::Locating | Phase::Located | Phase::Passing => {}
             // It went to another node and comes back.

@@ -117,6 +117,20 @@ fn a_muted_flow_comes_back_to_a_newer_generation_only() {
 }
 
 #[test]
+fn a_flow_that_was_joined_here_before_comes_back_as_any_other() {
+    let (mut rig, _) = Rig::joining(0);
+    assert!(rig.flow.depends_on_us());
+    rig.act(|f, env, fx| f.mute(env, fx));
+    assert!(locate(&mut rig, 2).is_ok());
+    assert!(!rig.flow.depends_on_us(), "nothing of the old socket is left");
+    let claim = rig.claim(3);
+    let at = Pos::new(u64::from(S) + 9);
+    let (done, _) = rig.act(|f, env, fx| f.recover(&claim, at, 10, 1000, env, fx));
+    assert_eq!(done, Ok(()));
+    assert_eq!(rig.flow.phase(), Phase::Ghost);
+}
+
+#[test]
 fn a_closed_flow_does_not_come_back() {
     let mut rig = Rig::locating();
     rig.client(tcp(C, 0).flags(flags::RST));

@@ -295,6 +295,7 @@ impl<K: Kernel> Engine<K> {
 
     /// Another node has taken `addr`: what we still have of its flows is not ours.
     pub fn abandon(&mut self, addr: IpAddr) {
+        self.handed.prune();
         let there = |t: &Tracker| t.record().key.service.ip() == addr;
         let flows: Vec<_> = self
             .trackers
@@ -305,11 +306,13 @@ impl<K: Kernel> Engine<K> {
         for flow in flows {
             if let Some(t) = self.trackers.remove(&flow) {
                 self.end(&t.record().key, Verdict::Abandon);
+                self.handed.leaves(t.record().key);
                 self.count("flows-abandoned");
             }
         }
         for key in self.rescues.drop_address(addr) {
             self.end(&key, Verdict::Abandon);
+            self.handed.leaves(key);
         }
     }
 

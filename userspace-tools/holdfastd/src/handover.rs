@@ -16,6 +16,11 @@ use libholdfast::types::FlowKey;
 
 use crate::engine::Engine;
 use crate::kernel::{Kernel, Verdict};
+use crate::timeline::monotonic;
+
+/// How long in nanoseconds the kernel keeps a flow silent that it was told to abandon
+/// (`CLOSING_TIME`), and a little more.
+const SILENT: i64 = 61_000_000_000;
 
 /// The flows that are being handed over.
 #[derive(Debug, Default)]
@@ -25,6 +30,8 @@ pub struct Handed {
     waiting: HashSet<u64>,
     /// Final.
     records: HashMap<FlowKey, Record>,
+    /// Flows that the kernel was told to abandon, and when.
+    left: HashMap<FlowKey, i64>,
 }
 
 impl Handed {
@@ -46,6 +53,22 @@ impl Handed {
     /// The final records.
     pub(crate) fn records(&self) -> impl Iterator<Item = &Record> {
         self.records.values()
+    }
+
+    /// The kernel is told to abandon a flow.
+    pub(crate) fn leaves(&mut self, key: FlowKey) {
+        self.left.insert(key, monotonic());
+    }
+
+    /// Forgets of which flows the kernel has been rid long since.
+    pub(crate) fn prune(&mut self) {
+        let now = monotonic();
+        self.left.retain(|_, at| now - *at < SILENT);
+    }
+
+    /// Whether the kernel still keeps a flow silent that it was told to abandon.
+    pub(crate) fn left_lately(&mut self, key: &FlowKey, now: i64) -> bool {
+        self.left.remove(key).is_some_and(|at| now - at < SILENT)
     }
 
     /// Whether all records are final.
@@ -95,6 +118,7 @@ impl<K: Kernel> Engine<K> {
     /// Silences the flows of `addr`. Those that nobody could continue are reset. How many go,
     /// and how many were reset.
     pub fn hand_over(&mut self, addr: IpAddr, now: i64) -> (usize, usize) {
+        self.handed.prune();
         self.handed.addrs.insert(addr);
         let stuck = self.stuck(addr);
         for key in &stuck {
@@ -117,6 +141,7 @@ impl<K: Kernel> Engine<K> {
         let count = flows.len() + rescued.len();
         for record in rescued {
             self.end(&record.key, Verdict::Abandon);
+            self.handed.leaves(record.key);
             self.put(&record, now);
             self.handed.records.insert(record.key, record);
         }
@@ -126,6 +151,7 @@ impl<K: Kernel> Engine<K> {
     /// Nothing more of a flow reaches its client.
     pub(crate) fn silence(&mut self, flow: u64, key: &FlowKey) {
         self.handed.waiting.insert(flow);
+        self.handed.leaves(*key);
         self.end(key, Verdict::Abandon);
     }
 

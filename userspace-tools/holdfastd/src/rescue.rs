@@ -200,7 +200,10 @@ impl<K: Kernel> Engine<K> {
         record.generation += 1;
         // The others must know whose it is from now on.
         self.put(&record, now);
-        let busy = matches!(record.state, State::Responding(_) | State::Requesting(_));
+        // What left this node a moment ago is still kept silent by its kernel, and would not be
+        // found as an orphan.
+        let busy = matches!(record.state, State::Responding(_) | State::Requesting(_))
+            || self.handed.left_lately(&key, now);
         let stage = if busy { Stage::Queued } else { Stage::Idle };
         if busy {
             self.rescues.queue.push_back(key);
