@@ -262,7 +262,7 @@ impl Namespace {
         // Whoever still saw the ring is done before the gates are opened for good.
         crate::net::rcu::synchronize();
         self.each(|entry| {
-            self.with(entry, None, |flow, _env, fx| flow.reader_gone(fx));
+            self.with(entry, None, |flow, env, fx| flow.reader_gone(env, fx));
         });
     }
 
@@ -353,7 +353,7 @@ impl Namespace {
     pub(crate) fn forget_flows_of(&self, service: &Service) {
         self.each(|entry| {
             if entry.key().is_some_and(|k| k.service() == *service) {
-                self.with(entry, None, |flow, _env, fx| flow.reader_gone(fx));
+                self.with(entry, None, |flow, env, fx| flow.reader_gone(env, fx));
                 let mut state = entry.state.lock();
                 if !state.flow.depends_on_us() {
                     self.remove(entry, &mut state);
@@ -403,7 +403,7 @@ impl Namespace {
         let ifindex = entry.state.lock().ifindex;
         let seen = self.has_socket(&key, ifindex);
         let mut state = entry.state.lock();
-        if state.gone || state.manual || state.flow.phase() != Phase::Open {
+        if state.gone || state.manual || state.flow.phase() != Phase::Open || state.flow.is_lost() {
             return;
         }
         state.unseen = if seen { 0 } else { state.unseen + 1 };

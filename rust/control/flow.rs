@@ -359,6 +359,8 @@ impl Operation for Locate {
         request.decide(&entry, None, |flow, env, fx| {
             flow.locate(&claim, seq, env, fx)
         })?;
+        // What the flow had here before, if anything: a ghost needs its place.
+        abort(request.info, &request.key);
         request.reply(&entry)
     }
 }
@@ -379,6 +381,9 @@ impl Operation for Recover {
         let mut bytes = copy(request.bytes(nl::A_FLOW_REQUEST))?;
         let len = bytes.len() as u32;
         let entry = request.find_or_claim(&claim)?;
+        if entry.state.lock().flow.is_lost() {
+            abort(request.info, &request.key);
+        }
         let mut lend = |state: &mut State| {
             if state.flow.may_be_claimed(claim.generation).is_ok() {
                 core::mem::swap(&mut state.request, &mut bytes);
@@ -456,7 +461,7 @@ impl Operation for End {
     }
 }
 
-/// Drops the local socket; its reset does not leave, as the flow is mute.
+/// Drops the local socket; its reset does not leave, as the flow is mute, lost or being located.
 fn abort(info: &Info<'_>, key: &Key) {
     let Some(ends) = path::address(key) else {
         return;

@@ -84,6 +84,8 @@ counters! {
     GivenUp "given_up" "Flows that userspace told us to reset."
     ClientReset "client_reset" "Clients that were reset because their flow could not be continued."
     Muted "muted" "Packets of flows that another node has."
+    CloseHeld "close_held" "Connections that a local server closed before the known end of a response, held back."
+    ClosePassed "close_passed" "Such closes that nobody made up for in time, let through."
     EmitFailed "emit_failed" "Packets of ours that could not be made or sent."
     IcmpTranslated "icmp_translated" "ICMP errors whose quotation was translated."
 }

@@ -25,6 +25,7 @@ use super::counter::Counter;
 use super::effects::{Effects, Log, LogData, Verdict};
 use super::gate::{AckGate, DataGate};
 use super::ghost::Ghost;
+use super::lost::Lost;
 use super::ring::{flags as log_flags, Desc, Kind};
 use super::seq::{C2s, Client, Local, Pos, S2c, Seq};
 use super::splice::Splice;
@@ -188,6 +189,10 @@ pub struct Flow {
     pub(super) joined: bool,
     /// Another node has it: no word to the client.
     pub(super) muted: bool,
+    /// The local server has closed early; that is held back.
+    pub(super) lost: Option<Lost>,
+    /// A close is among the held packets.
+    pub(super) close_held: Option<Lost>,
     /// Userspace can still continue it.
     pub(super) protected: bool,
     pub(super) rescue: Rescue,
@@ -247,6 +252,8 @@ impl Flow {
             answered: false,
             joined: false,
             muted: false,
+            lost: None,
+            close_held: None,
             protected: true,
             rescue: Rescue::None,
             deadline: u64::MAX,
@@ -307,7 +314,10 @@ impl Flow {
             ts_age: now.saturating_sub(self.clock.since) as u32,
             joined: self.joined,
             failed: self.reason.is_some(),
-            reason: self.reason.or(self.unprotected),
+            reason: self
+                .reason
+                .or(self.lost.map(|_| Counter::CloseHeld))
+                .or(self.unprotected),
         }
     }
 
@@ -333,6 +343,9 @@ impl Flow {
         if self.muted {
             return Verdict::Drop(Counter::Muted);
         }
+        if self.lost.is_some() && !p.rst() {
+            return self.hear_of_lost(p, env);
+        }
         match self.phase {
             Phase::Opening | Phase::Open | Phase::Joining | Phase::Closing => {
                 self.served_c2s(p, env, fx)
@@ -354,6 +367,9 @@ impl Flow {
         if self.muted {
             return Verdict::Drop(Counter::Muted);
         }
+        if self.lost.is_some() {
+            return Verdict::Drop(Counter::LateSocket);
+        }
         match self.phase {
             // It was lost and given up: what a server still says is not for its client, but for
             // the stack's own reset, as ours may not have arrived.
@@ -372,8 +388,19 @@ impl Flow {
 
     /// The time of [`Flow::deadline`] has come.
     pub fn tick(&mut self, env: &Env, fx: &mut Effects) {
+        if self.lost.is_some() {
+            if env.now >= self.deadline {
+                self.let_close(env, fx);
+            }
+            return;
+        }
         if env.now >= self.hold_deadline {
             self.hold_deadline = u64::MAX;
+            if let Some(lost) = self.closes_in_head(env) {
+                let _ = self.lose_server(lost, env, fx);
+                fx.count(Counter::CloseHeld);
+                return;
+            }
             self.give_up_protection(Counter::HoldTimeout, fx);
         }
         if env.now >= self.ack_deadline {
@@ -406,12 +433,14 @@ impl Flow {
             self.drop_ghost(fx);
             self.ghost_lost(env, fx);
         } else {
+            self.let_close(env, fx);
             self.give_up_protection(Counter::LogFull, fx);
         }
     }
 
     /// The reader of the log is gone: everything goes on as without us.
-    pub fn reader_gone(&mut self, fx: &mut Effects) {
+    pub fn reader_gone(&mut self, env: &Env, fx: &mut Effects) {
+        self.let_close(env, fx);
         self.open_gates(fx);
         self.object = None;
     }
@@ -433,6 +462,7 @@ impl Flow {
         self.release_ack(fx);
         self.s2c.gate.open();
         self.hold_deadline = u64::MAX;
+        self.close_held = None;
         fx.release = true;
     }
 
@@ -447,6 +477,7 @@ impl Flow {
             return;
         }
         self.enter(Phase::Closing, fx);
+        self.lost = None;
         self.deadline = env.now + CLOSING_TIME;
         self.rescue = Rescue::None;
         self.c2s.gate.open();

@@ -20,6 +20,7 @@ pub mod ghost;
 pub mod icmp;
 pub mod join;
 pub mod locate;
+pub mod lost;
 pub mod opening;
 pub mod options;
 pub mod packet;

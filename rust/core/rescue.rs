@@ -63,8 +63,8 @@ impl Flow {
     }
 
     pub(super) fn claim(&mut self, claim: &Claim) {
-        if self.muted {
-            // Another node had it meanwhile: nothing of the socket that it had here counts.
+        if self.muted || self.lost.is_some() {
+            // Nothing of the socket that it had here counts any more.
             let clock = self.clock;
             *self = Flow {
                 clock,
@@ -91,6 +91,8 @@ impl Flow {
             Phase::Orphan | Phase::Locating | Phase::Located | Phase::Passing => {}
             // It went to another node and comes back.
             Phase::Closing if self.muted && generation > self.generation => {}
+            // Its server has closed.
+            Phase::Open | Phase::Joining if self.is_lost() && generation > self.generation => {}
             _ => return Err(Misfit::Phase),
         }
         if generation < self.generation {
@@ -279,6 +281,10 @@ impl Flow {
 
     /// Leaves the flow to the local stack, if it never was translated.
     pub fn disown(&mut self, env: &Env, fx: &mut Effects) -> Result<(), Misfit> {
+        if self.is_lost() {
+            self.let_close(env, fx);
+            return Ok(());
+        }
         if self.depends_on_us() {
             return Err(Misfit::Phase);
         }

@@ -60,6 +60,9 @@ pub enum Kind {
     Progress = 11,
     /// The flow cannot be continued from here on. `window`: a [`super::counter::Counter`].
     Unprotected = 12,
+    /// The local server has closed early, and that is held back. `pos`: acknowledged by the
+    /// client (s2c); `ack`: by the server (c2s). With [`flags::RST`] it was a reset.
+    Lost = 13,
 }
 
 impl Kind {
@@ -80,6 +83,7 @@ impl Kind {
             Closed,
             Progress,
             Unprotected,
+            Lost,
         ]
         .into_iter()
         .find(|k| *k as u16 == raw)

@@ -11,6 +11,7 @@ use super::counter::Counter;
 use super::effects::{Bytes, Effects, Emit, Log, LogData, Verdict};
 use super::flow::{Env, Flow, Object, Phase, PASSING_TIME};
 use super::gate::Word;
+use super::lost::Lost;
 use super::ring::{flags as log_flags, Kind};
 use super::seq::{C2s, Client, Local, Pos, S2c, Seq};
 use super::wire::{flags as tcp, Dir, Packet, Segment};
@@ -257,7 +258,11 @@ impl Flow {
         if flags & tcp::RST != 0 {
             if self.hold_deadline != u64::MAX {
                 // It must not overtake what was said before it.
+                self.close_held = Some(Lost { rst: true });
                 return Verdict::Hold;
+            }
+            if self.closes_early(None, env) {
+                return self.lose_server(Lost { rst: true }, env, fx);
             }
             if self.phase == Phase::Opening {
                 // Nobody listens. A splice that was asked for waits for the next attempt.
@@ -265,14 +270,21 @@ impl Flow {
             } else {
                 self.close(log_flags::RST, env, fx);
             }
+        } else if fin && self.closes_early(Some(pos.plus(u64::from(len))), env) {
+            // Whole: what it carries is the next server's to say.
+            return self.lose_server(Lost { rst: false }, env, fx);
         } else if end > pos {
             // A close between two responses waits for no record.
-            let between = len == 0 && self.object.and_then(|o| o.end) == Some(pos);
+            let last = pos.plus(u64::from(len));
+            let between = fin && self.object.and_then(|o| o.end) == Some(last);
             let held = self.s2c.gate.holds(end) && !between;
             self.log_s2c(p, pos, len, held, fx);
             if held {
                 if self.hold_deadline == u64::MAX {
                     self.hold_deadline = env.now + u64::from(env.policy.hold_ms);
+                }
+                if fin {
+                    self.close_held = Some(Lost { rst: false });
                 }
                 return Verdict::Hold;
             }
@@ -416,6 +428,11 @@ impl Flow {
         let Some(start) = start.map(Pos::new) else {
             return;
         };
+        if self.is_lost() {
+            // Its server has gone before; who goes on knows the record.
+            fx.count(Counter::LateCommit);
+            return;
+        }
         let Some(object) = self.object.as_mut().filter(|o| o.start == start) else {
             fx.count(Counter::LateCommit);
             return;
@@ -423,6 +440,7 @@ impl Flow {
         let end = end.map(Pos::new).filter(|e| *e >= start);
         object.end = end;
         self.hold_deadline = u64::MAX;
+        self.close_held = None;
         match end {
             Some(end) if self.protected => {
                 self.s2c.logged = end;
@@ -450,13 +468,16 @@ impl Flow {
 
     /// Userspace cannot continue this flow: let it be an ordinary one.
     pub fn unprotect(&mut self, fx: &mut Effects) {
+        if self.is_lost() {
+            return;
+        }
         self.give_up_protection(Counter::Declined, fx);
     }
 
     /// Opens the ack gate, and tells the client at once what it was not told.
     pub fn release_ack(&mut self, fx: &mut Effects) {
         self.ack_deadline = u64::MAX;
-        if !self.c2s.gate.open() {
+        if self.is_lost() || !self.c2s.gate.open() {
             return;
         }
         let word = Word {

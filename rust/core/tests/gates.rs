@@ -174,7 +174,7 @@ fn who_gives_up_opens_the_ack_gate_aloud() {
     assert_eq!(logged(&fx, Kind::Unprotected).len(), 1);
 
     let mut rig = answered_eagerly();
-    let (_, fx) = rig.act(|f, _, fx| f.reader_gone(fx));
+    let (_, fx) = rig.act(|f, env, fx| f.reader_gone(env, fx));
     assert_eq!(told(&fx).ack, C + 100);
 
     let mut rig = answered_eagerly();
@@ -239,7 +239,7 @@ fn a_reset_does_not_overtake_what_is_held() {
     rig.service(tcp(S + 500, C + 100).flags(flags::RST | flags::ACK))
         .held();
     assert_eq!(rig.flow.phase(), Phase::Open);
-    let fx = rig.commit(S.into(), Some(u64::from(S) + 500));
+    let fx = rig.commit(S.into(), None);
     assert!(fx.release && !fx.discard);
     rig.service(tcp(S, C + 100).len(500)).accepted();
     rig.service(tcp(S + 500, C + 100).flags(flags::RST | flags::ACK))

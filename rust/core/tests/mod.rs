@@ -7,6 +7,7 @@ mod ghost;
 mod icmp;
 mod joined;
 mod kit;
+mod lost;
 mod packet;
 mod rescue;
 mod served;

@@ -7,7 +7,7 @@ use super::super::counter::Counter;
 use super::super::flow::Phase;
 use super::super::rescue::Misfit;
 use super::super::ring::Kind;
-use super::super::seq::Seq;
+use super::super::seq::{Pos, Seq};
 use super::super::wire::{flags, Dir};
 use super::kit::{emitted, logged, tcp, told, Rig, Tcp, C, L, S};
 use std::vec;
@@ -122,7 +122,10 @@ fn a_flow_that_was_joined_here_before_comes_back_as_any_other() {
     assert!(rig.flow.depends_on_us());
     rig.act(|f, env, fx| f.mute(env, fx));
     assert!(locate(&mut rig, 2).is_ok());
-    assert!(!rig.flow.depends_on_us(), "nothing of the old socket is left");
+    assert!(
+        !rig.flow.depends_on_us(),
+        "nothing of the old socket is left"
+    );
     let claim = rig.claim(3);
     let at = Pos::new(u64::from(S) + 9);
     let (done, _) = rig.act(|f, env, fx| f.recover(&claim, at, 10, 1000, env, fx));

@@ -94,6 +94,10 @@ pub struct Service {
     /// Longest wait of an orphan for a verdict in milliseconds.
     #[serde(default = "verdict_ms")]
     pub verdict_ms: u32,
+    /// How long a local server that has died is waited for in milliseconds, before its
+    /// connections go to another node.
+    #[serde(default = "restart_ms")]
+    pub restart_ms: u64,
     /// Most bytes of a response that are logged.
     #[serde(default = "head_limit")]
     pub head_limit: u32,
@@ -109,6 +113,9 @@ fn hold_ms() -> u32 {
 }
 fn verdict_ms() -> u32 {
     5000
+}
+fn restart_ms() -> u64 {
+    3000
 }
 fn head_limit() -> u32 {
     32 * 1024
@@ -379,6 +386,10 @@ impl Config {
             must(
                 s.hold_ms <= 10_000,
                 "service.hold-ms: must be 10000 at most",
+            )?;
+            must(
+                s.restart_ms <= 60_000,
+                "service.restart-ms: must be 60000 at most",
             )?;
             must(
                 s.verdict_ms <= 60_000,

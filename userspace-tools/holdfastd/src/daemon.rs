@@ -184,6 +184,7 @@ impl<K: Kernel> Daemon<K> {
                     self.drain(self.config.drain.stop(), None, None);
                 }
             }
+            self.server_step();
             self.flush();
             self.drain_step();
             if stopping && self.may_end() {

@@ -171,6 +171,18 @@ impl<K: Kernel> Daemon<K> {
         };
     }
 
+    /// Local servers that do not come back are a reason to hand everything over.
+    pub(crate) fn server_step(&mut self) {
+        if !self.engine.restarts.take_gone() || !matches!(self.drain.stage, Stage::Off) {
+            return;
+        }
+        self.engine.timeline.note("server-gone", json!({}));
+        self.drain(Duration::ZERO, None, None);
+        if let Stage::Off = self.drain.stage {
+            self.engine.server_is_gone(monotonic());
+        }
+    }
+
     /// Takes addresses again.
     pub(crate) fn undrain(&mut self) -> Value {
         match self.drain.stage {

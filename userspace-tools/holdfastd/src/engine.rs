@@ -16,6 +16,7 @@ use serde_json::json;
 use crate::config::{Commit, Config, Recovery, Service};
 use crate::handover::Handed;
 use crate::kernel::{doubt_counter, Entry, Kernel, Refused, Verdict, What};
+use crate::process::Restarts;
 use crate::quorum::Quorum;
 use crate::rescue::Rescues;
 use crate::store::{Store, Update};
@@ -41,6 +42,7 @@ pub struct Engine<K> {
     pub(crate) by_key: HashMap<FlowKey, u64>,
     pub(crate) rescues: Rescues,
     pub(crate) handed: Handed,
+    pub(crate) restarts: Restarts,
     pub(crate) limits: Recovery,
     pub(crate) services: Vec<Service>,
     updates: Vec<(u64, Update)>,
@@ -60,6 +62,7 @@ impl<K: Kernel> Engine<K> {
             by_key: HashMap::new(),
             rescues: Rescues::default(),
             handed: Handed::default(),
+            restarts: Restarts::default(),
             limits: config.recovery.clone(),
             services: config.services.clone(),
             updates: Vec::new(),
@@ -151,6 +154,7 @@ impl<K: Kernel> Engine<K> {
                 );
                 // The client has used its port again: what was known is of another flow.
                 self.rescues.forget(&desc.key);
+                self.restarts.forget(&desc.key);
                 self.store.take(&desc.key);
                 if let Some(old) = self
                     .by_key
@@ -193,6 +197,7 @@ impl<K: Kernel> Engine<K> {
             What::Object { start, request } => {
                 self.track(flow, Event::Object { request, start }, now);
             }
+            What::Lost { acked } => self.lost_server(flow, acked, now),
             What::Progress { acked } => self.track(flow, Event::Progress { acked }, now),
             What::Unprotected { reason } => {
                 if let Some(t) = self.trackers.get(&flow).filter(|t| !t.is_dead()) {
@@ -233,6 +238,7 @@ impl<K: Kernel> Engine<K> {
                 Action::Count(doubt) => self.count(&doubt_counter(doubt)),
                 Action::Forget => {
                     self.drop_record(&record);
+                    self.restarts.forget(&record.key);
                     self.trackers.remove(&flow);
                     if self.by_key.get(&record.key) == Some(&flow) {
                         self.by_key.remove(&record.key);

@@ -140,6 +140,7 @@ impl<K: Kernel> Engine<K> {
         let rescued = self.rescues.take_address(addr);
         let count = flows.len() + rescued.len();
         for record in rescued {
+            self.restarts.forget(&record.key);
             self.end(&record.key, Verdict::Abandon);
             self.handed.leaves(record.key);
             self.put(&record, now);

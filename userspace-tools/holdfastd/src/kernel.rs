@@ -163,6 +163,10 @@ pub enum What {
     Closed {
         ended: bool,
     },
+    /// The local server has closed before it should have; that is held back.
+    Lost {
+        acked: u64,
+    },
     Progress {
         acked: u64,
     },

@@ -18,6 +18,7 @@ pub mod membership;
 pub mod module;
 pub mod neighbour;
 pub mod notify;
+pub mod process;
 pub mod quorum;
 pub mod rescue;
 pub mod seal;

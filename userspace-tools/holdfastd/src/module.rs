@@ -167,6 +167,7 @@ fn entry(e: &ring::Entry<'_>) -> Option<Entry> {
             ended: has(flags::FIN) || has(flags::RST),
         },
         Kind::Progress => What::Progress { acked: pos },
+        Kind::Lost => What::Lost { acked: pos },
         Kind::Unprotected => What::Unprotected { reason: r.window },
     };
     let time = i64::try_from(r.time).unwrap_or(i64::MAX);

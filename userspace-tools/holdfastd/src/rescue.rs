@@ -195,7 +195,7 @@ impl<K: Kernel> Engine<K> {
         count
     }
 
-    fn adopt(&mut self, mut record: Record, now: i64) {
+    pub(crate) fn adopt(&mut self, mut record: Record, now: i64) {
         let key = record.key;
         record.generation += 1;
         // The others must know whose it is from now on.
@@ -551,6 +551,7 @@ impl<K: Kernel> Engine<K> {
         let note = json!({"flow": key.to_string(), "at": pos, "after_ms": ms});
         self.timeline.note("spliced", note);
         self.count("flows-recovered");
+        self.restarts.is_back(&key);
         self.trackers.insert(flow, Tracker::resume(rescue.record));
     }
 
@@ -564,11 +565,17 @@ impl<K: Kernel> Engine<K> {
         };
         let note = json!({"flow": key.to_string(), "why": format!("{why:?}")});
         self.timeline.note("failed", note);
+        let restart = self.restarts.until(&key);
         let Some(rescue) = self.rescues.flows.get_mut(&key) else {
             return;
         };
+        let (again, waits) = (restart.or(rescue.patience), restart.is_some());
         match why {
-            Failure::Server if rescue.patience.is_some_and(|p| now + SERVER_AGAIN < p) => {
+            Failure::Server if again.is_some_and(|p| now + SERVER_AGAIN < p) || waits => {
+                if waits && again.is_some_and(|p| now >= p) {
+                    // The daemon looks for another node; meanwhile it is asked again.
+                    self.restarts.gives_up();
+                }
                 let ask = match std::mem::replace(&mut rescue.stage, Stage::Joining) {
                     Stage::Asking { ask, .. } => Some(ask),
                     _ => None,
@@ -606,7 +613,7 @@ impl<K: Kernel> Engine<K> {
         }
     }
 
-    fn refuse(&mut self, key: &FlowKey, why: &str, verdict: Verdict) {
+    pub(crate) fn refuse(&mut self, key: &FlowKey, why: &str, verdict: Verdict) {
         let Some(rescue) = self.rescues.remove(key) else {
             return;
         };

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A local server that closes before it should: a dead process is a dead server.
+//!
+//! A FIN before the known end of a response, a reset before the client has acknowledged that
+//! end, or either of them while a request waits for the first byte of its response: a process
+//! was killed, restarted or ran out of memory. The close is held back. From then on nothing
+//! of the old socket reaches the client and, but for a reset, nothing of the client the old
+//! socket, which would answer it with resets. Userspace takes the flow up as it does that of
+//! another node ([`Flow::locate`]), or lets the close through ([`Flow::let_close`]); so does
+//! the clock, if nobody says anything.
+
+use super::counter::Counter;
+use super::effects::{Effects, Log, Verdict};
+use super::flow::{Env, Flow, Phase};
+use super::ring::{flags as log_flags, Kind};
+use super::seq::{Pos, S2c, Seq};
+use super::wire::Packet;
+
+/// A close that is held back.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lost {
+    /// It was a reset: the socket says nothing more.
+    pub(super) rst: bool,
+}
+
+impl Flow {
+    /// Whether a close is one that no living server makes. `fin`: the position of the FIN;
+    /// `None`: a reset.
+    pub(super) fn closes_early(&self, fin: Option<Pos<S2c>>, env: &Env) -> bool {
+        let Some(object) = self.object else {
+            return false;
+        };
+        let served = matches!(self.phase, Phase::Open | Phase::Joining);
+        // A server may well stop where its client has.
+        let half_closed = self.c2s.fin.is_some() || self.s2c.fin.is_some();
+        if !served || half_closed || !self.protected || !env.gating() {
+            return false;
+        }
+        match (object.end, fin) {
+            (Some(end), Some(fin)) => fin < end,
+            // What was sent and lost on the way goes with the socket.
+            (Some(end), None) => self.s2c.acked < end,
+            (None, Some(fin)) => fin == object.start,
+            (None, None) => self.s2c.next == object.start,
+        }
+    }
+
+    /// The bytes that wait for their record end in a close, and the record did not come: the
+    /// head of the response is not complete, and nothing of it has left.
+    pub(super) fn closes_in_head(&self, env: &Env) -> Option<Lost> {
+        let unknown = self.object.is_some_and(|o| o.end.is_none());
+        let early = unknown && self.closes_early(None, env);
+        self.close_held.filter(|_| early)
+    }
+
+    /// Holds a close back.
+    pub(super) fn lose_server(&mut self, lost: Lost, env: &Env, fx: &mut Effects) -> Verdict {
+        self.lost = Some(lost);
+        self.close_held = None;
+        self.deadline = env.now + u64::from(env.policy.verdict_ms);
+        self.hold_deadline = u64::MAX;
+        self.ack_deadline = u64::MAX;
+        fx.discard = true;
+        fx.notify = true;
+        let mut log = Log::new(Kind::Lost, self.s2c.acked.raw(), self.c2s.acked.raw());
+        log.flags = match lost.rst {
+            true => log_flags::RST,
+            false => log_flags::FIN,
+        };
+        fx.logs.push(log);
+        Verdict::Drop(Counter::CloseHeld)
+    }
+
+    /// Whether its server has closed early and nobody has taken it up yet.
+    pub fn is_lost(&self) -> bool {
+        self.lost.is_some()
+    }
+
+    /// A packet of a client whose server has closed early. What it acknowledges is worth
+    /// knowing; it sends again what matters.
+    pub(super) fn hear_of_lost(&mut self, p: &Packet<'_>, env: &Env) -> Verdict {
+        let ack = self.s2c.next.nearest(Seq::new(p.ack()));
+        if p.has_ack() && ack > self.s2c.acked && ack <= self.s2c.next {
+            self.s2c.acked = ack;
+            self.s2c.window = p.window();
+            self.clock.hear(p.options().ts, env.now);
+        }
+        Verdict::Drop(Counter::OrphanSwallowed)
+    }
+
+    /// Nobody takes the flow up: its server's close is the client's business after all. A FIN
+    /// comes again by itself.
+    pub fn let_close(&mut self, env: &Env, fx: &mut Effects) {
+        let Some(lost) = self.lost.take() else { return };
+        self.deadline = match self.phase {
+            // The prefix goes on.
+            Phase::Joining => env.now,
+            _ => u64::MAX,
+        };
+        if lost.rst {
+            self.reset_client(Counter::ClosePassed, env, fx);
+        } else {
+            self.give_up_protection(Counter::ClosePassed, fx);
+        }
+    }
+}

@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Servers that close before they should.
+
+use super::super::counter::Counter;
+use super::super::flow::Phase;
+use super::super::ring::{flags as log_flags, Kind};
+use super::super::seq::Seq;
+use super::super::wire::{flags, Dir};
+use super::kit::{counted, emitted, logged, prefix, tcp, told, Out, Rig, Tcp, C, L, S};
+
+/// A request of 100 bytes, and a response from `S` to `S + 1000` of which 400 bytes have gone.
+fn responding() -> Rig {
+    let mut rig = Rig::open();
+    rig.client(tcp(C, S).len(100)).accepted();
+    rig.service(tcp(S, C + 100).len(400)).held();
+    let (start, end) = (u64::from(S), u64::from(S) + 1000);
+    rig.act(|f, env, fx| f.commit(Some(start), Some(end), env, fx));
+    rig.service(tcp(S, C + 100).len(400)).accepted();
+    rig
+}
+
+fn rst(seq: u32) -> Tcp {
+    tcp(seq, 0).flags(flags::RST)
+}
+
+#[track_caller]
+fn lost(rig: &Rig, out: Out, flag: u16) {
+    let out = out.dropped(Counter::CloseHeld);
+    let log = logged(&out.fx, Kind::Lost);
+    assert_eq!((log.len(), log[0].flags), (1, flag));
+    assert!(emitted(&out.fx, Dir::ToClient).is_empty());
+    assert!(rig.flow.is_lost());
+}
+
+#[test]
+fn a_close_inside_a_response_is_held_back() {
+    let mut rig = responding();
+    let out = rig.service(tcp(S + 400, C + 100).fin());
+    lost(&rig, out, log_flags::FIN);
+    // Whatever the old socket says now, and whatever the client says to it.
+    for p in [
+        tcp(S + 400, C + 100).fin(),
+        tcp(S + 200, C + 100).len(200),
+        rst(S + 401),
+    ] {
+        rig.service(p).dropped(Counter::LateSocket);
+    }
+    rig.client(tcp(C + 100, S + 400))
+        .dropped(Counter::OrphanSwallowed);
+    let mut rig = responding();
+    let out = rig.service(tcp(S + 400, C + 100).len(100).fin());
+    lost(&rig, out, log_flags::FIN);
+    let mut rig = responding();
+    let out = rig.service(rst(S + 400));
+    lost(&rig, out, log_flags::RST);
+}
+
+#[test]
+fn a_close_in_place_of_a_response_is_held_back() {
+    for close in [tcp(S, C + 100).fin(), rst(S)] {
+        let mut rig = Rig::open();
+        rig.client(tcp(C, S).len(100)).accepted();
+        let rst = rig.service(close);
+        let flag = logged(&rst.fx, Kind::Lost)[0].flags;
+        lost(&rig, rst, flag);
+    }
+}
+
+#[test]
+fn a_close_inside_a_head_is_held_back_once_no_record_has_come() {
+    let mut rig = Rig::open();
+    rig.client(tcp(C, S).len(100)).accepted();
+    rig.service(tcp(S, C + 100).len(30)).held();
+    rig.service(tcp(S + 30, C + 100).fin()).held();
+    let fx = rig.tick();
+    assert_eq!(logged(&fx, Kind::Lost).len(), 1);
+    assert!(fx.discard && rig.flow.is_lost());
+}
+
+#[test]
+fn ordinary_closes_pass() {
+    // At the end.
+    let mut rig = responding();
+    rig.service(tcp(S + 400, C + 100).len(600).fin()).accepted();
+    // Before the first request.
+    Rig::open().service(tcp(S, C).fin()).accepted();
+    // With a response whose end is unknown.
+    let mut rig = Rig::open();
+    rig.client(tcp(C, S).len(100)).accepted();
+    rig.service(tcp(S, C + 100).len(400)).held();
+    let start = u64::from(S);
+    rig.act(|f, env, fx| f.commit(Some(start), None, env, fx));
+    rig.service(tcp(S, C + 100).len(400)).accepted();
+    rig.service(tcp(S + 400, C + 100).fin()).accepted();
+    // After the client's.
+    let mut rig = responding();
+    rig.client(tcp(C + 100, S + 400).fin()).accepted();
+    rig.service(tcp(S + 400, C + 101).fin()).accepted();
+    // Without protection, or a reader.
+    let mut rig = responding();
+    rig.act(|f, _, fx| f.unprotect(fx));
+    rig.service(tcp(S + 400, C + 100).fin()).accepted();
+    let mut rig = responding();
+    rig.env.policy.reader = false;
+    rig.service(rst(S + 400)).accepted();
+}
+
+#[test]
+fn a_reset_that_overtakes_bytes_on_their_way_is_held_back() {
+    let mut rig = responding();
+    rig.service(tcp(S + 400, C + 100).len(600)).accepted();
+    let out = rig.service(rst(S + 1000));
+    lost(&rig, out, log_flags::RST);
+    let mut rig = responding();
+    rig.service(tcp(S + 400, C + 100).len(600)).accepted();
+    rig.client(tcp(C + 100, S + 1000)).accepted();
+    rig.service(rst(S + 1000)).accepted();
+}
+
+#[test]
+fn a_lost_flow_is_located_by_a_newer_generation() {
+    let mut rig = responding();
+    rig.service(tcp(S + 400, C + 100).fin());
+    let claim = rig.claim(0);
+    let (done, _) = rig.act(|f, env, fx| f.locate(&claim, Seq::new(S - 1), env, fx));
+    assert!(done.is_err());
+    let claim = rig.claim(1);
+    let (done, fx) = rig.act(|f, env, fx| f.locate(&claim, Seq::new(S - 1), env, fx));
+    assert_eq!(done, Ok(()));
+    assert_eq!(told(&fx).seq, S - 1);
+    assert_eq!(rig.flow.phase(), Phase::Locating);
+    assert!(!rig.flow.is_lost());
+    // The socket is dropped now; its reset is not the client's business.
+    rig.service(rst(S + 401)).dropped(Counter::LateSocket);
+}
+
+#[test]
+fn what_comes_too_late_changes_nothing() {
+    let mut rig = responding();
+    rig.service(tcp(S + 400, C + 100).fin());
+    let start = u64::from(S);
+    let (_, fx) = rig.act(|f, env, fx| f.commit(Some(start), None, env, fx));
+    assert!(counted(&fx, Counter::LateCommit) && !fx.release);
+    rig.act(|f, _, fx| f.unprotect(fx));
+    let (_, fx) = rig.act(|f, _, fx| f.release_ack(fx));
+    assert!(emitted(&fx, Dir::ToClient).is_empty() && rig.flow.is_lost());
+    let (done, _) = rig.act(|f, env, fx| f.join(0, 0, None, None, env, fx));
+    assert!(done.is_err());
+}
+
+#[test]
+fn a_close_that_nobody_makes_up_for_is_let_through() {
+    let mut rig = responding();
+    rig.service(tcp(S + 400, C + 100).fin());
+    let fx = rig.tick();
+    assert!(counted(&fx, Counter::ClosePassed));
+    rig.service(tcp(S + 400, C + 100).fin()).accepted();
+    // A socket that has sent a reset says nothing more: it is said again.
+    let mut rig = responding();
+    rig.client(tcp(C + 100, S + 300)).accepted();
+    rig.service(rst(S + 400));
+    let fx = rig.tick();
+    assert!(counted(&fx, Counter::ClosePassed));
+    let reset = told(&fx);
+    assert_eq!((reset.seq, reset.flags & flags::RST), (S + 300, flags::RST));
+    assert_eq!(rig.flow.phase(), Phase::Closing);
+    // Userspace says so, or goes.
+    let mut rig = responding();
+    rig.service(tcp(S + 400, C + 100).fin());
+    let (done, _) = rig.act(|f, env, fx| f.disown(env, fx));
+    assert_eq!(done, Ok(()));
+    rig.service(tcp(S + 400, C + 100).fin()).accepted();
+    let mut rig = responding();
+    rig.service(tcp(S + 400, C + 100).fin());
+    rig.act(|f, env, fx| f.reader_gone(env, fx));
+    rig.service(tcp(S + 400, C + 100).fin()).accepted();
+}
+
+#[test]
+fn the_client_may_end_it_first() {
+    let mut rig = responding();
+    rig.service(tcp(S + 400, C + 100).fin());
+    rig.client(rst(C + 100)).accepted();
+    assert_eq!(rig.flow.phase(), Phase::Closing);
+    assert!(!rig.flow.is_lost());
+}
+
+#[test]
+fn a_joined_server_may_die_too() {
+    let mut rig = Rig::answered();
+    let (start, end) = (Some(u64::from(S)), Some(u64::from(S) + 1000));
+    rig.act(|f, env, fx| f.join(200, 100, start, end, env, fx).unwrap());
+    let out = rig.service(tcp(L + 200, C).fin());
+    lost(&rig, out, log_flags::FIN);
+    rig.client(tcp(C, S).ts(102, 901))
+        .dropped(Counter::OrphanSwallowed);
+    assert!(prefix(&rig.tick()).is_empty());
+}
