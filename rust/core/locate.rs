@@ -33,7 +33,12 @@ impl Flow {
         env: &Env,
         fx: &mut Effects,
     ) -> Result<(), Misfit> {
-        self.may_be_claimed(claim.generation)?;
+        // The server of the ghost may have died, too: then all begins again.
+        let again = self.phase == Phase::Ghost && claim.generation >= self.generation;
+        if !again {
+            self.may_be_claimed(claim.generation)?;
+        }
+        self.drop_ghost(fx);
         self.claim(claim);
         self.rescue = Rescue::Probe { seq, tries: 0 };
         self.enter(Phase::Locating, fx);

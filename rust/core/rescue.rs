@@ -63,7 +63,8 @@ impl Flow {
     }
 
     pub(super) fn claim(&mut self, claim: &Claim) {
-        if self.muted || self.lost.is_some() {
+        let ours = self.lost.is_some();
+        if self.muted || ours {
             // Nothing of the socket that it had here counts any more.
             let clock = self.clock;
             *self = Flow {
@@ -79,8 +80,11 @@ impl Flow {
         let heard = self.clock;
         self.clock = claim.clock.taken_over(claim.generation);
         // What the client said to us is newer than what it said to the old server.
-        if let Some((ts, since)) = heard.heard() {
-            self.clock.hear(Some(ts), since);
+        if let Some(((tsval, tsecr), since)) = heard.heard() {
+            // All that the dead server of this node has said is known; an echo of it that no
+            // record has must not be the base of another margin.
+            let tsecr = if ours { self.clock.tsecr } else { tsecr };
+            self.clock.hear(Some((tsval, tsecr)), since);
             self.clock.say(heard.sent);
         }
     }

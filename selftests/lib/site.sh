@@ -135,6 +135,7 @@ nginx_start() {
 	mkdir -p "$SITE/$name.nginx"
 	cat >"$SITE/$name.conf" <<-CONF
 		worker_processes 1;
+		worker_shutdown_timeout 1s;
 		pid $SITE/$name.pid;
 		error_log $SITE/$name.nginx/error.log;
 		events { worker_connections 4096; }
@@ -149,7 +150,8 @@ nginx_start() {
 			}
 		}
 	CONF
-	in_ns "$name" nginx -p "$SITE/$name.nginx" -c "$SITE/$name.conf"
+	# By its path, so that it can start a newer one of itself.
+	in_ns "$name" "$(command -v nginx)" -p "$SITE/$name.nginx" -c "$SITE/$name.conf"
 }
 
 daemon_start() {

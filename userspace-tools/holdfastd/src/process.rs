@@ -9,8 +9,6 @@
 
 use std::collections::HashMap;
 
-use libholdfast::http::{parse_request, Parsed};
-use libholdfast::record::{Record, State, Way};
 use libholdfast::types::FlowKey;
 use serde_json::json;
 
@@ -58,15 +56,6 @@ impl Restarts {
     }
 }
 
-/// Whether a flow can be continued by asking the server again.
-fn can_be_asked(record: &Record) -> bool {
-    match &record.state {
-        State::Requesting(request) => matches!(parse_request(request), Ok(Parsed::Head(_))),
-        State::Responding(o) => !matches!(o.way, Way::None(_)) && o.end.is_some(),
-        State::Idle | State::Unprotected(_) => false,
-    }
-}
-
 impl<K: Kernel> Engine<K> {
     /// The local server of `flow` has closed early; its client has acknowledged `acked`.
     pub(crate) fn lost_server(&mut self, flow: u64, acked: u64, now: i64) {
@@ -77,7 +66,7 @@ impl<K: Kernel> Engine<K> {
         let key = record.key;
         // One that closes twice at the same byte means it.
         let again = self.restarts.seen.insert(key, acked) == Some(acked);
-        if dead || again || !can_be_asked(&record) {
+        if dead || again || !record.can_be_asked() {
             self.count("closes-let-through");
             let note = json!({"flow": key.to_string(), "again": again});
             self.timeline.note("close-let-through", note);

@@ -16,7 +16,7 @@ use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 
 use libholdfast::record::{Clock, Record, State};
-use libholdfast::recovery::{judge, plan, Ask, Join, Judgement, Plan, Word};
+use libholdfast::recovery::{judge, plan, Ask, Join, Judgement, Plan, Refusal, Word};
 use libholdfast::stream::Stream;
 use libholdfast::tracker::Tracker;
 use libholdfast::types::FlowKey;
@@ -486,6 +486,12 @@ impl<K: Kernel> Engine<K> {
         };
         match judge(&rescue.record, ask, answer.bytes(), *fin) {
             Judgement::NeedMore => {}
+            // A server that dies while it answers may be back in a moment.
+            Judgement::Refuse(Refusal::Closed) if rescue.tries < ASK_AGAIN => {
+                rescue.tries += 1;
+                self.count("answers-broken-off");
+                self.locate(key, now);
+            }
             Judgement::Refuse(why) => self.refuse(key, &why.to_string(), Verdict::Reset),
             Judgement::Join(found) => {
                 let record = found.record.clone();

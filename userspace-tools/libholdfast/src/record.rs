@@ -8,7 +8,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::http::{parse_response, HEAD_LIMIT};
+use crate::http::{parse_request, parse_response, HEAD_LIMIT};
 use crate::http::{Asked, Doubt, Framing, Parsed, ResponseHead, Validator};
 use crate::types::{FlowKey, TcpOptions};
 
@@ -184,6 +184,16 @@ impl Record {
                     && o.sent.len() <= HEAD_LIMIT + BODY_LIMIT
                     && o.request.len() <= REQUEST_LIMIT
             }
+        }
+    }
+
+    /// Whether a server that is asked again can continue the flow: it owes the client a response
+    /// whose request or whose end is known.
+    pub fn can_be_asked(&self) -> bool {
+        match &self.state {
+            State::Requesting(request) => matches!(parse_request(request), Ok(Parsed::Head(_))),
+            State::Responding(o) => !matches!(o.way, Way::None(_)) && o.end.is_some(),
+            State::Idle | State::Unprotected(_) => false,
         }
     }
 

@@ -107,6 +107,22 @@ impl Server {
         }
     }
 
+    /// Whether it has answered everything that it was asked.
+    pub fn is_idle(&self) -> bool {
+        self.jobs.is_empty() && self.input.is_empty()
+    }
+
+    /// Another process in its place: it knows nothing of the connections of this one.
+    pub fn restarted(&self) -> Self {
+        Server {
+            input: Vec::new(),
+            jobs: VecDeque::new(),
+            started: false,
+            idle: u64::MAX,
+            ..self.clone()
+        }
+    }
+
     /// When it has something to do by itself.
     pub fn deadline(&self) -> Option<u64> {
         match self.jobs.front() {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later OR MIT
 
-//! Replays one case: `holdfast-sim --seed N [--far] [--trace]`.
+//! Replays one case: `holdfast-sim --seed N [--far | --process] [--trace]`.
 
 use holdfast_sim::scenario::Scenario;
 use holdfast_sim::world::{Outcome, World};
@@ -13,11 +13,13 @@ fn main() {
         args.get(at + 1)?.parse::<u64>().ok()
     };
     let Some(seed) = value("--seed") else {
-        eprintln!("usage: holdfast-sim --seed N [--far] [--loss PERMILLE] [--gso BYTES] [--trace]");
+        eprintln!("usage: holdfast-sim --seed N [--far | --process] [--loss PERMILLE] [--gso BYTES] [--trace]");
         std::process::exit(2);
     };
     let mut sc = if has("--far") {
         Scenario::far(seed)
+    } else if has("--process") {
+        Scenario::process(seed)
     } else {
         Scenario::new(seed)
     };

@@ -67,6 +67,12 @@ pub struct Node {
     pub faults: Vec<String>,
     /// What the local socket found odd, and in which packet.
     pub odd: Vec<(Odd, Tcp)>,
+    /// No process listens before then.
+    listens: u64,
+    /// The process of the local socket has died.
+    orphaned: bool,
+    /// How many local sockets were dropped.
+    pub dropped: u32,
     key: Key,
     log_room: usize,
     pub(crate) trace: bool,
@@ -92,6 +98,9 @@ impl Node {
             tx: Vec::new(),
             faults: Vec::new(),
             odd: Vec::new(),
+            listens: 0,
+            orphaned: false,
+            dropped: 0,
             key,
             log_room: 4096,
             trace: false,
@@ -174,14 +183,24 @@ impl Node {
             .is_some_and(|s| s.state == State::TimeWait)
             && p.has(flags::SYN);
         let mut out = Vec::new();
-        if known && !again {
+        // Nobody will ever read what comes now (RFC 9293, section 3.10.7.4).
+        let unread = self.orphaned && known && !p.payload.is_empty();
+        if unread
+            && self
+                .sock
+                .as_ref()
+                .is_some_and(|s| s.offset(p.seq) >= s.received() as i64)
+        {
+            out.extend(self.sock.as_mut().and_then(|s| s.abort(now)));
+        } else if known && !again {
             if let Some(sock) = &mut self.sock {
                 sock.input(p, now);
                 self.odd
                     .extend(sock.oddities.drain(..).map(|odd| (odd, p.clone())));
                 sock.output(now, &mut out);
             }
-        } else if p.has(flags::SYN) && !p.has(flags::ACK) {
+        } else if p.has(flags::SYN) && !p.has(flags::ACK) && now >= self.listens {
+            self.orphaned = false;
             let mut cfg = self.cfg.clone();
             cfg.isn = cfg.isn.wrapping_add((now as u32).wrapping_mul(977));
             let mut sock = Sock::accept(cfg, p, now);
@@ -218,7 +237,7 @@ impl Node {
         let mut out = Vec::new();
         if let Some(sock) = &mut self.sock {
             sock.tick(now);
-            if sock.state == State::Open {
+            if sock.state == State::Open && !self.orphaned {
                 self.server.poll(sock, objects, now);
             }
             sock.output(now, &mut out);
@@ -227,6 +246,36 @@ impl Node {
             self.post_routing(p, now);
         }
         self.settle(now);
+    }
+
+    /// The process of the application dies; another one listens from `back` on. `rst`: what it
+    /// has not read makes its socket say a reset.
+    pub fn kill_process(&mut self, rst: bool, back: u64, now: u64) {
+        if self.trace {
+            println!("{:>12} node {} its process dies, rst {rst}", now, self.id);
+        }
+        self.listens = back;
+        self.server = self.server.restarted();
+        self.orphaned = true;
+        let mut out = Vec::new();
+        match &mut self.sock {
+            Some(sock) if sock.state == State::SynRcvd => self.sock = None,
+            Some(sock) if rst => out.extend(sock.abort(now)),
+            Some(sock) => {
+                sock.close();
+                sock.output(now, &mut out);
+            }
+            None => {}
+        }
+        for p in out {
+            self.post_routing(p, now);
+        }
+        self.settle(now);
+    }
+
+    /// Drops the local socket without a word.
+    pub fn drop_socket(&mut self) {
+        self.dropped += u32::from(self.sock.take().is_some());
     }
 
     fn post_routing(&mut self, p: Tcp, now: u64) {
@@ -370,7 +419,7 @@ impl Node {
             .map(|d| d.saturating_mul(1000));
         let sock = self.sock.as_ref().and_then(Sock::deadline);
         let open = self.sock.as_ref().is_some_and(|s| s.state == State::Open);
-        let server = self.server.deadline().filter(|_| open);
+        let server = self.server.deadline().filter(|_| open && !self.orphaned);
         [flow, sock, server].into_iter().flatten().min()
     }
 

@@ -10,13 +10,16 @@ use holdfast_core::rescue::{Claim, Misfit};
 use holdfast_core::ring::{flags as log_flags, Kind};
 use holdfast_core::seq::{Pos, Seq};
 use libholdfast::record::{Clock as RecordClock, Record, State};
-use libholdfast::recovery::{judge, plan, Ask, Join, Judgement, Plan, Word};
+use libholdfast::recovery::{judge, plan, Ask, Join, Judgement, Plan, Refusal, Word};
 use libholdfast::tracker::{Action, Event, Release, Tracker};
 use libholdfast::types::{FlowKey, TcpOptions};
 use std::collections::VecDeque;
 
 /// How often a ghost is sent again before the client is reset.
 const TRIES: u32 = 4;
+
+/// The same for a server of this node that has died, and comes back.
+const RESTART_TRIES: u32 = 60;
 
 /// The daemon of one node, as far as one flow is concerned.
 pub struct Daemon {
@@ -39,6 +42,10 @@ pub struct Daemon {
     /// When to try again.
     pub retry: Option<u64>,
     in_charge: bool,
+    /// Where the client stood when the local server closed early.
+    lost_at: Option<u64>,
+    /// A close of the local server was let through.
+    pub let_through: bool,
 }
 
 struct Recovery {
@@ -49,6 +56,8 @@ struct Recovery {
     answer: Vec<u8>,
     fin: bool,
     tries: u32,
+    /// Most tries.
+    most: u32,
 }
 
 fn handshake(o: &TcpOptions) -> Handshake {
@@ -87,6 +96,8 @@ impl Daemon {
             refusals: Vec::new(),
             retry: None,
             in_charge: false,
+            lost_at: None,
+            let_through: false,
         }
     }
 
@@ -242,6 +253,7 @@ impl Daemon {
             }
             Kind::Orphan | Kind::Located => self.word(node, e, now),
             Kind::Answer => self.answer(node, e, now),
+            Kind::Lost => self.lost(node, pos, now),
             Kind::Failed if e.log.window == Counter::GhostLost as u32 => {
                 self.retry = Some(now + 50_000);
             }
@@ -282,8 +294,29 @@ impl Daemon {
             answer: Vec::new(),
             fin: false,
             tries: 0,
+            most: TRIES,
         });
         self.locate(node, now);
+    }
+
+    /// The local server has closed before it should have.
+    fn lost(&mut self, node: &mut Node, acked: u64, now: u64) {
+        let record = self.tracker.as_ref().filter(|t| !t.is_dead());
+        let record = record.map(|t| t.record().clone());
+        let again = self.lost_at.replace(acked) == Some(acked);
+        let Some(record) = record.filter(|r| !again && r.can_be_asked()) else {
+            self.let_through = true;
+            self.refusals.push("a close was let through".into());
+            node.with_flow(now, |f, env, fx| f.disown(env, fx));
+            return;
+        };
+        self.tracker = None;
+        self.waiting.clear();
+        self.store = Some(record);
+        self.take_over(node, now);
+        if let Some(r) = &mut self.recovery {
+            r.most = RESTART_TRIES;
+        }
     }
 
     fn locate(&mut self, node: &mut Node, now: u64) {
@@ -297,8 +330,10 @@ impl Daemon {
         let done = node.with_flow(now, |f, env, fx| {
             f.locate(&claim, Seq::new(seq as u32), env, fx)
         });
-        if let Some(Err(e)) = done {
-            self.refusals.push(format!("locate: {e:?}"));
+        match done {
+            Some(Err(e)) => self.refusals.push(format!("locate: {e:?}")),
+            // A ghost needs its place.
+            _ => node.drop_socket(),
         }
     }
 
@@ -405,6 +440,12 @@ impl Daemon {
         let Some(ask) = &r.ask else { return };
         match judge(&r.record, ask, &r.answer, r.fin) {
             Judgement::NeedMore => {}
+            // A server that dies while it answers may be back in a moment.
+            Judgement::Refuse(Refusal::Closed) if r.tries < r.most => {
+                r.tries += 1;
+                r.last = None;
+                self.locate(node, now);
+            }
             Judgement::Refuse(why) => self.give_up(node, format!("answer: {why}"), now),
             Judgement::Join(join) => self.join(node, join, now),
         }
@@ -439,7 +480,7 @@ impl Daemon {
             Some(Phase::Located | Phase::Orphan | Phase::Locating) => {
                 let Some(r) = &mut self.recovery else { return };
                 r.tries += 1;
-                if r.tries > TRIES {
+                if r.tries > r.most {
                     self.give_up(node, "tried too often".into(), now);
                 } else if matches!(r.last, Some(Plan::Again)) {
                     self.locate(node, now);

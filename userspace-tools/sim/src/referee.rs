@@ -22,8 +22,8 @@ pub struct Referee {
     pub resets: u32,
     /// Position up to which bytes may leave; `None`: there is no gate.
     pub committed: Option<u64>,
-    /// Right edge of the window that each node told, and the newest acknowledgement.
-    told: Vec<(u32, u64)>,
+    /// Right edge of the window that each socket of a node told.
+    told: Vec<((u32, u32), u64)>,
     /// Offset and TSval of the last packets that left.
     tsvals: VecDeque<(i64, u32)>,
     /// The bytes from `base` on that bind; `None`: none does yet.
@@ -119,7 +119,8 @@ impl Referee {
         }
         let shift = snap.map_or(0, |s| s.handshake.service_shift());
         let edge = (ack.max(0) as u64) + (u64::from(p.window) << shift);
-        match self.told.iter_mut().find(|t| t.0 == node.id) {
+        let who = (node.id, node.dropped);
+        match self.told.iter_mut().find(|t| t.0 == who) {
             // Rounding to another scale may take less than one unit.
             Some(t) if edge + (1 << shift) <= t.1 && ack >= una as i64 => {
                 let by = t.1 - edge;
@@ -129,7 +130,7 @@ impl Referee {
                 ));
             }
             Some(t) => t.1 = t.1.max(edge),
-            None => self.told.push((node.id, edge)),
+            None => self.told.push((who, edge)),
         }
     }
 

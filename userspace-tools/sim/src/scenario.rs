@@ -43,6 +43,17 @@ pub struct Crash {
     pub body: u64,
     /// Events that still happen.
     pub after: u64,
+    /// Only the process of the application dies.
+    pub process: Option<Process>,
+}
+
+/// How a process dies.
+#[derive(Clone, Copy, Debug)]
+pub struct Process {
+    /// Its socket says a reset in place of a FIN.
+    pub rst: bool,
+    /// Microseconds until another one listens.
+    pub down: u64,
 }
 
 /// A client in the middle of a huge response.
@@ -214,6 +225,7 @@ impl Scenario {
                 phase: CrashPhase::Recovery,
                 body: 0,
                 after,
+                process: None,
             });
         }
         if crashes.len() == nodes as usize && !rng.permille(100) {
@@ -264,7 +276,41 @@ impl Scenario {
             phase,
             body: rng.below(len.max(1)),
             after,
+            process: None,
         }
+    }
+
+    /// A case in which processes die besides machines, or in place of them.
+    pub fn process(seed: u64) -> Scenario {
+        let mut sc = Scenario::new(seed);
+        let rng = &mut Rng::new(mix(seed ^ 0x9_0c35));
+        let process = |rng: &mut Rng| {
+            rng.permille(700).then(|| Process {
+                rst: rng.permille(400),
+                down: rng.pick(&[0, 0, 1000, 50_000, 500_000]),
+            })
+        };
+        for crash in &mut sc.crashes {
+            crash.process = process(rng);
+        }
+        while sc.crashes.len() < 4 && rng.permille(400) {
+            sc.crashes.push(Crash {
+                request: 0,
+                phase: CrashPhase::Recovery,
+                body: 0,
+                after: rng.below(400),
+                process: process(rng),
+            });
+        }
+        // Somebody must be left.
+        let mut left = sc.nodes - 1;
+        sc.crashes.retain(|c| {
+            let dies = u32::from(c.process.is_none());
+            let keep = dies <= left;
+            left -= dies.min(left);
+            keep
+        });
+        sc
     }
 
     /// A case whose client is beyond 4 GiB of one response.
@@ -298,6 +344,7 @@ impl Scenario {
             phase: CrashPhase::Recovery,
             body: 0,
             after,
+            process: None,
         };
         sc.crashes = vec![second; 1 + usize::from(rng.permille(500))];
         sc.strict = true;

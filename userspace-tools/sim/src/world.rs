@@ -8,7 +8,7 @@ use crate::packet::Tcp;
 use crate::policy::Daemon;
 use crate::referee::Referee;
 use crate::rng::Rng;
-use crate::scenario::{CrashPhase, Scenario};
+use crate::scenario::{CrashPhase, Process, Scenario};
 use crate::tcp::{Odd, Sock, State};
 use holdfast_core::flow::{Phase, Policy};
 use libholdfast::record::State as RecordState;
@@ -256,6 +256,9 @@ impl World {
                 if self.nodes[i].alive {
                     self.daemons[i].run(&mut self.nodes[i], self.now);
                 }
+                if self.daemons[i].let_through {
+                    self.excuse.get_or_insert("closed twice at one byte");
+                }
             }
             Event::Record {
                 from,
@@ -478,7 +481,10 @@ impl World {
             _ => phase,
         };
         self.crashes.push(phase);
-        self.crash();
+        match crash.process {
+            Some(process) => self.kill_process(process),
+            None => self.crash(),
+        }
     }
 
     fn crash(&mut self) {
@@ -495,6 +501,30 @@ impl World {
                 self.excuse = Some("all dead");
             }
         }
+    }
+
+    /// The process of the server dies; its machine goes on.
+    fn kill_process(&mut self, process: Process) {
+        let (i, now) = (self.owner, self.now);
+        let node = &mut self.nodes[i];
+        let snap = node.flow.as_ref().map(|f| f.snapshot(0));
+        let served = matches!(node.phase(), Some(Phase::Open | Phase::Joining));
+        let owes = snap.is_some_and(|s| match (s.object_start, s.object_end) {
+            (None, _) => false,
+            (_, Some(end)) if process.rst => s.s2c_acked < end,
+            (_, None) if process.rst => true,
+            _ => !node.server.is_idle(),
+        });
+        let rescued = matches!(
+            node.phase(),
+            Some(Phase::Orphan | Phase::Locating | Phase::Located | Phase::Ghost)
+        );
+        if !(rescued || served && owes) {
+            // An ordinary close, as far as anybody can tell.
+            self.excuse.get_or_insert("nothing was owed");
+        }
+        node.kill_process(process.rst, now + process.down, now);
+        self.excuse_crash(i);
     }
 
     fn excuse_crash(&mut self, dead: usize) {
@@ -535,6 +565,11 @@ impl World {
         if let Some(w) = &self.client.wrong {
             if w == CLOSED_EARLY && self.nodes.iter().any(|n| n.server.bored) {
                 return Some(Outcome::Excused("the server's idle timeout"));
+            }
+            // Only where a process dies is a close an excuse: it may be one that passes.
+            let dies = self.sc.crashes.iter().any(|c| c.process.is_some());
+            if let Some(why) = self.excuse.filter(|_| w == CLOSED_EARLY && dies) {
+                return Some(Outcome::Excused(why));
             }
             return Some(Outcome::Wrong(w.clone()));
         }

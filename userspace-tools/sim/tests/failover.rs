@@ -26,12 +26,11 @@ struct Table {
 }
 
 impl Table {
-    fn run(&mut self, sc: Scenario, far: bool) {
+    fn run(&mut self, sc: Scenario, flag: &str) {
         let seed = sc.seed;
         let run = || World::new(sc).run();
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
         self.cases += 1;
-        let flag = if far { " --far" } else { "" };
         let Ok(report) = result else {
             self.bad.push(format!("--seed {seed}{flag}: panic"));
             return;
@@ -89,7 +88,7 @@ fn random_failovers() {
     let (mut table, began) = (Table::default(), Instant::now());
     let mut seed = first;
     while table.failovers < wanted && table.cases < 3 * wanted {
-        table.run(Scenario::new(seed), false);
+        table.run(Scenario::new(seed), "");
         seed += 1;
     }
     table.finish(began);
@@ -100,7 +99,17 @@ fn far_beyond_four_gigabytes() {
     let first = env("HOLDFAST_SEED", 1_000_000);
     let (mut table, began) = (Table::default(), Instant::now());
     for seed in first..first + env("HOLDFAST_FAILOVERS", 10_000) / 20 {
-        table.run(Scenario::far(seed), true);
+        table.run(Scenario::far(seed), " --far");
+    }
+    table.finish(began);
+}
+
+#[test]
+fn processes_that_die() {
+    let first = env("HOLDFAST_SEED", 1_000_000);
+    let (mut table, began) = (Table::default(), Instant::now());
+    for seed in first..first + env("HOLDFAST_FAILOVERS", 10_000) / 2 {
+        table.run(Scenario::process(seed), " --process");
     }
     table.finish(began);
 }
@@ -160,11 +169,11 @@ fn regressions() {
         ),
     ];
     for (seed, _) in seeds {
-        table.run(Scenario::new(seed), false);
+        table.run(Scenario::new(seed), "");
     }
     // Retransmissions of the prefix were counted from behind the server's own bytes.
     for seed in [1_000_000, 1_000_002, 1_000_005] {
-        table.run(Scenario::far(seed), true);
+        table.run(Scenario::far(seed), " --far");
     }
     table.finish(began);
 }

@@ -377,6 +377,14 @@ impl Sock {
         p
     }
 
+    /// Resets the peer and forgets everything.
+    pub fn abort(&mut self, now: u64) -> Option<Tcp> {
+        let known = !matches!(self.state, State::Closed | State::SynSent | State::SynRcvd);
+        let p = known.then(|| self.segment(self.s.next, 0, flags::RST | flags::ACK, now));
+        self.state = State::Closed;
+        p
+    }
+
     /// When [`Sock::tick`] is to be called.
     pub fn deadline(&self) -> Option<u64> {
         if self.state == State::Closed {

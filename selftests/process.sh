@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: GPL-2.0-or-later OR MIT
+# holdfast-test: guest kernel=stock sample=debug timeout=420
+# The web server dies, restarts and is upgraded in the middle of two downloads, while its machine
+# lives; at last it stays away, and the downloads go on with b (topology: lib/site.sh). One
+# connection each, no reset, every byte right.
+set -euo pipefail
+. "$(dirname "$0")/lib/site.sh"
+
+steady() {
+	in_ns client python3 "$(dirname "$0")/lib/steady.py" "$2" /big "$SITE/$1" 1500000 >"$SITE/$1.out" &
+	echo $! >"$SITE/$1.pid"
+}
+
+finished() {
+	wait "$(<"$SITE/$1.pid")" || fail "the download $1 broke"
+	read -r status longest <"$SITE/$1.out"
+	[[ $status == 200 ]] || fail "$1: $(<"$SITE/$1.out")"
+	same big "$SITE/$1"
+	echo "$1: longest wait $longest ms"
+}
+
+# count NODE COUNTER
+count() {
+	in_ns "$1" holdfast stats --all | awk -v name="$2" '$1 == name { print $2 }'
+}
+
+reached() {
+	(($(count "$1" "$2") >= $3))
+}
+
+# What a case is, and how many downloads had gone on before it on a.
+begin() {
+	echo "$1"
+	before=$(count a spliced)
+}
+
+went_on() {
+	until_true 60 reached a spliced $((before + 2))
+}
+
+nginx_dies() {
+	ip netns pids a | while read -r pid; do
+		[[ $(<"/proc/$pid/comm") != nginx ]] || kill -9 "$pid"
+	done
+}
+
+site_up a b
+object index.html 100
+object big $((64 << 20))
+for name in a b; do
+	# What is in its socket still arrives after a server has died: a little.
+	in_ns "$name" sysctl -qw net.ipv4.tcp_wmem='4096 65536 262144'
+done
+site_start
+in_ns client tcpdump -qUni eth0 -w "$SITE/client.pcap" \
+	'tcp[tcpflags] & (tcp-syn|tcp-rst) != 0 or (ip6 and ip6[53] & 6 != 0)' 2>/dev/null &
+tcpdump=$!
+until_true 10 test -s "$SITE/client.pcap"
+steady v4 "$V4"
+steady v6 "$V6"
+until_true 30 size_over "$SITE/v4" $((2 << 20))
+until_true 30 size_over "$SITE/v6" $((2 << 20))
+
+begin "the worker is killed, the master starts another one"
+kill -9 $(pgrep -P "$(<"$SITE/a.pid")")
+went_on
+
+begin "master and worker are killed, and started again later"
+held=$(count a close_held)
+nginx_dies
+until_true 30 reached a close_held $((held + 2))
+nginx_start a
+went_on
+
+begin "nginx is stopped and started"
+in_ns a nginx -p "$SITE/a.nginx" -c "$SITE/a.conf" -s stop
+until_true 10 test ! -e "$SITE/a.pid"
+nginx_start a
+went_on
+
+begin "nginx is upgraded: its old workers leave after a second"
+old=$(<"$SITE/a.pid")
+kill -USR2 "$old"
+until_true 20 test -e "$SITE/a.pid.oldbin"
+new_master() {
+	[[ -e $SITE/a.pid && $(<"$SITE/a.pid") != "$old" ]]
+}
+until_true 20 new_master
+kill -WINCH "$old"
+went_on
+kill -QUIT "$old"
+
+echo "nginx dies and stays away"
+nginx_dies
+until_true 60 owns b
+until_true 60 reached b spliced 2
+in_ns a holdfast status --socket "$SITE/a.sock" | grep -q "drained to b" || fail "a is not drained"
+
+finished v4
+finished v6
+kill -INT $tcpdump
+wait $tcpdump || true
+packets=$(tcpdump -nr "$SITE/client.pcap" 2>/dev/null)
+(($(wc -l <<<"$packets") == 4)) || fail "$packets"
+if grep -q 'Flags \[R' <<<"$packets"; then
+	fail "$packets"
+fi
+for name in a b; do
+	(($(count "$name" client_reset) == 0)) || fail "$name has reset a client"
+done
+in_ns a holdfast stats | grep -E 'close_|spliced|late_socket|ghost_lost' || true
+echo "ok"
