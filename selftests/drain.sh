@@ -50,7 +50,6 @@ daemon_start b
 until_true 20 test -S "$SITE/b.sock"
 in_ns client tcpdump -qUni eth0 -w "$SITE/client.pcap" \
 	'tcp[tcpflags] & (tcp-syn|tcp-rst) != 0 or (ip6 and ip6[53] & 6 != 0)' 2>/dev/null &
-tcpdump=$!
 until_true 10 test -s "$SITE/client.pcap"
 steady v4 "$V4"
 steady v6 "$V6"
@@ -87,8 +86,6 @@ if grep -q peer-dead "$SITE/b.log"; then
 fi
 finished v4
 finished v6
-kill -INT $tcpdump
-wait $tcpdump || true
 # One SYN and one SYN-ACK for each family, nothing else.
 packets=$(tcpdump -nr "$SITE/client.pcap" 2>/dev/null)
 (($(wc -l <<<"$packets") == 4)) || fail "$packets"

@@ -54,7 +54,6 @@ done
 site_start
 in_ns client tcpdump -qUni eth0 -w "$SITE/client.pcap" \
 	'tcp[tcpflags] & (tcp-syn|tcp-rst) != 0 or (ip6 and ip6[53] & 6 != 0)' 2>/dev/null &
-tcpdump=$!
 until_true 10 test -s "$SITE/client.pcap"
 steady v4 "$V4"
 steady v6 "$V6"
@@ -98,8 +97,6 @@ in_ns a holdfast status --socket "$SITE/a.sock" | grep -q "drained to b" || fail
 
 finished v4
 finished v6
-kill -INT $tcpdump
-wait $tcpdump || true
 packets=$(tcpdump -nr "$SITE/client.pcap" 2>/dev/null)
 (($(wc -l <<<"$packets") == 4)) || fail "$packets"
 if grep -q 'Flags \[R' <<<"$packets"; then
