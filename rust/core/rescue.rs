@@ -67,8 +67,13 @@ impl Flow {
         if self.muted || ours {
             // Nothing of the socket that it had here counts any more.
             let clock = self.clock;
+            // What it has sent may still arrive.
+            let sent = self
+                .dead_edge
+                .map_or(self.s2c.next, |e| e.max(self.s2c.next));
             *self = Flow {
                 clock,
+                dead_edge: ours.then_some(sent),
                 ..Flow::blank(self.key, self.phase)
             };
         }

@@ -44,6 +44,7 @@ pub struct Daemon {
     in_charge: bool,
     /// Where the client stood when the local server closed early.
     lost_at: Option<u64>,
+    tries: u32,
     /// A close of the local server was let through.
     pub let_through: bool,
 }
@@ -97,8 +98,14 @@ impl Daemon {
             retry: None,
             in_charge: false,
             lost_at: None,
+            tries: TRIES,
             let_through: false,
         }
+    }
+
+    /// Servers may be away for a while, and come back.
+    pub fn be_patient(&mut self) {
+        self.tries = RESTART_TRIES;
     }
 
     /// Its node serves the address from now on.
@@ -294,7 +301,7 @@ impl Daemon {
             answer: Vec::new(),
             fin: false,
             tries: 0,
-            most: TRIES,
+            most: self.tries,
         });
         self.locate(node, now);
     }
@@ -314,9 +321,6 @@ impl Daemon {
         self.waiting.clear();
         self.store = Some(record);
         self.take_over(node, now);
-        if let Some(r) = &mut self.recovery {
-            r.most = RESTART_TRIES;
-        }
     }
 
     fn locate(&mut self, node: &mut Node, now: u64) {

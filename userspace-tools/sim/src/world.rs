@@ -137,6 +137,9 @@ impl World {
             events: 0,
             sc,
         };
+        if w.sc.crashes.iter().any(|c| c.process.is_some()) {
+            w.daemons.iter_mut().for_each(Daemon::be_patient);
+        }
         w.daemons[0].take_charge();
         if let Some(t) = w.sc.teleport.clone() {
             w.client = Client::new(w.sc.requests.clone()).in_body(t.body, w.sc.objects[0].len);
@@ -519,7 +522,9 @@ impl World {
             node.phase(),
             Some(Phase::Orphan | Phase::Locating | Phase::Located | Phase::Ghost)
         );
-        if !(rescued || served && owes) {
+        // All that a ghost has asked for may be in its server's socket already.
+        let said = !process.rst && node.sock.is_some() && node.server.is_idle();
+        if !(rescued && !said || served && owes) {
             // An ordinary close, as far as anybody can tell.
             self.excuse.get_or_insert("nothing was owed");
         }
