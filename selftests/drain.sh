@@ -49,7 +49,7 @@ owns a || fail "a gave the address up"
 daemon_start b
 until_true 20 test -S "$SITE/b.sock"
 in_ns client tcpdump -qUni eth0 -w "$SITE/client.pcap" \
-	'tcp[tcpflags] & (tcp-syn|tcp-rst) != 0 or (ip6 and ip6[53] & 6 != 0)' 2>/dev/null &
+	'tcp[tcpflags] & (tcp-syn|tcp-rst) != 0 or (ip6[6] == 6 and ip6[53] & 6 != 0)' 2>/dev/null &
 until_true 10 test -s "$SITE/client.pcap"
 steady v4 "$V4"
 steady v6 "$V6"
