@@ -29,6 +29,12 @@ pub struct Restarts {
 }
 
 impl Restarts {
+    /// The server of `key` has closed early with its client at `acked`. Whether it did so there
+    /// the last time, too.
+    pub(crate) fn seen_at(&mut self, key: FlowKey, acked: u64) -> bool {
+        self.seen.insert(key, acked) == Some(acked)
+    }
+
     /// The flow is over, or somebody else's.
     pub(crate) fn forget(&mut self, key: &FlowKey) {
         self.seen.remove(key);
@@ -65,7 +71,7 @@ impl<K: Kernel> Engine<K> {
         let (record, dead) = (tracker.record().clone(), tracker.is_dead());
         let key = record.key;
         // One that closes twice at the same byte means it.
-        let again = self.restarts.seen.insert(key, acked) == Some(acked);
+        let again = self.restarts.seen_at(key, acked);
         if dead || again || !record.can_be_asked() {
             self.count("closes-let-through");
             let note = json!({"flow": key.to_string(), "again": again});

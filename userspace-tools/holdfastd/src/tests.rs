@@ -412,6 +412,66 @@ fn no_more_flows_at_once_than_the_limit() {
     assert_eq!(kernel.take().len(), 1);
 }
 
+/// The local server of flow 1 closes where the client is at `acked`.
+fn lose(e: &mut Engine<FakeKernel>, acked: u64, now: i64) {
+    e.hear(entry(1, What::Lost { acked }), now);
+}
+
+#[test]
+fn a_server_that_dies_is_waited_for_and_then_another_node() {
+    let (mut e, kernel) = engine();
+    serve(&mut e);
+    kernel.take();
+    lose(&mut e, 2400, 0);
+    assert_eq!(kernel.take(), vec![Call::Locate(key(1), 1999)]);
+    let body = 2000 + HEAD.len() as u64;
+    let located = What::Located {
+        desc: desc(1),
+        word: word(body + 400, 1000 + GET.len() as u64),
+        ts: None,
+    };
+    e.hear(entry(1001, located), 0);
+    let failed = || What::Failed {
+        why: Failure::Server,
+    };
+    for id in 1002..1012 {
+        assert!(matches!(kernel.take()[..], [Call::Recover { .. }]));
+        let now = i64::from(id as u16 - 1002) * 300_000_000;
+        e.hear(entry(id, failed()), now);
+        assert!(!e.restarts.take_gone(), "before restart-ms");
+        e.tick(now + 250_000_000);
+    }
+    kernel.take();
+    e.hear(entry(1012, failed()), 3_100_000_000);
+    assert!(e.restarts.take_gone());
+    // Nobody else is there.
+    e.server_is_gone(3_100_000_000);
+    assert_eq!(kernel.take(), vec![Call::End(key(1), Verdict::Reset)]);
+}
+
+#[test]
+fn a_close_that_cannot_be_made_up_for_passes() {
+    // Nothing was asked.
+    let (mut e, kernel) = engine();
+    let opened = What::Opened {
+        desc: desc(1),
+        start: 2000,
+        request: 1000,
+        ts: None,
+    };
+    e.hear(entry(1, opened), 0);
+    lose(&mut e, 2000, 0);
+    assert_eq!(kernel.take(), vec![Call::End(key(1), Verdict::Pass)]);
+    assert_eq!(e.flows().count(), 1, "it is tracked on");
+    // The server closes at the same byte again.
+    let (mut e, kernel) = engine();
+    serve(&mut e);
+    kernel.take();
+    e.restarts.seen_at(key(1), 2400);
+    lose(&mut e, 2400, 0);
+    assert_eq!(kernel.take(), vec![Call::End(key(1), Verdict::Pass)]);
+}
+
 #[test]
 fn an_old_owner_lets_its_flows_go_without_a_word() {
     let (mut e, kernel) = engine();
