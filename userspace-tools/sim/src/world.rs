@@ -485,7 +485,10 @@ impl World {
         };
         self.crashes.push(phase);
         match crash.process {
-            Some(process) => self.kill_process(process),
+            Some(process) => {
+                self.kill_process(process);
+                self.pump();
+            }
             None => self.crash(),
         }
     }
@@ -522,6 +525,9 @@ impl World {
             node.phase(),
             Some(Phase::Orphan | Phase::Locating | Phase::Located | Phase::Ghost)
         );
+        if snap.is_some_and(|s| s.reason.is_some()) {
+            self.excuse.get_or_insert("unprotected");
+        }
         // All that a ghost has asked for may be in its server's socket already.
         let said = !process.rst && node.sock.is_some() && node.server.is_idle();
         if !(rescued && !said || served && owes) {
