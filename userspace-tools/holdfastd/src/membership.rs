@@ -591,7 +591,7 @@ impl Membership {
     pub fn is_willing(&self, peer: &str) -> bool {
         self.peers
             .get(peer)
-            .is_some_and(|p| p.health == Health::Alive && !p.leaving && !p.drained)
+            .is_some_and(|p| p.health == Health::Alive && !p.leaving && !p.drained && p.connected)
     }
 
     /// Whether nothing is heard of `peer` any more.
