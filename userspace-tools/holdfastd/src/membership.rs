@@ -556,7 +556,8 @@ impl Membership {
                 continue;
             }
             let from = owner.name.replace(self.name.clone());
-            owner.generation += 1;
+            // Only a peer that lies has come so far; its claim then stands until it dies.
+            owner.generation = owner.generation.saturating_add(1);
             let (addr, generation) = (*addr, owner.generation);
             changes.push(Change::Take {
                 addr,
@@ -796,6 +797,20 @@ mod tests {
         again.peers.get_mut("n1").unwrap().echo = Some(101);
         let changes = g.nodes[1].hear(&again.beat("n1"), g.now);
         assert!(matches!(&changes[..], [Change::Dead(n, _), Change::Alive(_)] if n == "n0"));
+    }
+
+    #[test]
+    fn a_claim_of_the_last_generation_is_survived() {
+        let mut g = Group::new(2);
+        g.run(1000);
+        let lie = Beat {
+            claims: vec![(VIP, u32::MAX)],
+            ..g.nodes[0].beat("n1")
+        };
+        g.nodes[1].hear(&lie, g.now);
+        g.dead.insert(0);
+        g.run(1000);
+        assert_eq!(g.owners(), vec![1]);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use libholdfast::record::{Clock, Record};
+use libholdfast::record::{Clock, Record, FARTHEST};
 use libholdfast::types::FlowKey;
 use serde::{Deserialize, Serialize};
 
@@ -93,9 +93,9 @@ impl Store {
                 ts,
                 age_ms,
             } => match self.current(owner, &key, generation) {
-                Some(record) => {
+                Some(record) if acked < FARTHEST => {
                     record.acked = record.acked.max(acked);
-                    let heard = now - i64::from(age_ms) * 1_000_000;
+                    let heard = now.saturating_sub(i64::from(age_ms) * 1_000_000);
                     record.clock = ts
                         .map(|(tsval, tsecr)| Clock {
                             tsval,
@@ -105,7 +105,7 @@ impl Store {
                         .or(record.clock);
                     true
                 }
-                None => false,
+                _ => false,
             },
             Update::Drop { key, generation } => {
                 let there = self.current(owner, &key, generation).is_some();
@@ -211,6 +211,24 @@ mod tests {
         }
         s.apply("a", Update::Put(vec![1, 2, 3]), 0);
         assert_eq!((s.count(), s.refused), (2, 3));
+    }
+
+    #[test]
+    fn a_mark_beyond_all_streams_is_refused() {
+        let mut s = Store::new(2);
+        let r = record(1);
+        s.apply("a", put(&r), 0);
+        let mark = |acked, age_ms| Update::Mark {
+            key: r.key,
+            generation: r.generation,
+            acked,
+            ts: Some((3, 4)),
+            age_ms,
+        };
+        s.apply("a", mark(u64::MAX, 0), 0);
+        assert_eq!(s.refused, 1);
+        s.apply("a", mark(r.acked, u32::MAX), i64::MIN);
+        assert_eq!(s.take(&r.key).unwrap().1.acked, r.acked);
     }
 
     #[test]

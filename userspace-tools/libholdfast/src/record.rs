@@ -25,6 +25,9 @@ pub const REQUEST_LIMIT: usize = HEAD_LIMIT;
 /// response that fits is continued from the record, whatever it is.
 pub const BODY_LIMIT: usize = 8 * 1024;
 
+/// No stream comes so far in the life of a machine: sums of positions and lengths cannot wrap.
+pub const FARTHEST: u64 = 1 << 62;
+
 /// The timestamps of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Clock {
@@ -162,6 +165,10 @@ impl Record {
     }
 
     fn is_sound(&self) -> bool {
+        let far = |position: u64| position >= FARTHEST;
+        if far(self.request) || far(self.start) || far(self.acked) {
+            return false;
+        }
         match &self.state {
             State::Idle | State::Unprotected(_) => true,
             State::Requesting(bytes) => bytes.len() <= REQUEST_LIMIT,
@@ -356,6 +363,9 @@ pub(crate) mod tests {
         assert_eq!(Record::decode(&r.encode(0), 0), Err(BadRecord));
         let long = record(500, State::Requesting(vec![0; REQUEST_LIMIT + 1]));
         assert_eq!(Record::decode(&long.encode(0), 0), Err(BadRecord));
+        let mut far = record(500, State::Requesting(b"GET".to_vec()));
+        far.request = u64::MAX;
+        assert_eq!(Record::decode(&far.encode(0), 0), Err(BadRecord));
     }
 
     #[test]

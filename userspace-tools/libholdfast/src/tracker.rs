@@ -14,7 +14,7 @@
 //! A [`Tracker`] decides and does nothing: its [`Action`]s are carried out by the daemon.
 
 use crate::http::{parse_request, Asked, Doubt, Parsed, HEAD_LIMIT};
-use crate::record::{object, Clock, Object, Record, State, BODY_LIMIT, REQUEST_LIMIT};
+use crate::record::{object, Clock, Object, Record, State, BODY_LIMIT, FARTHEST, REQUEST_LIMIT};
 use crate::stream::{Refused, Stream};
 use crate::types::{FlowKey, TcpOptions};
 
@@ -47,6 +47,19 @@ pub enum Event<'a> {
     Lost,
     /// The flow is over.
     Closed,
+}
+
+impl Event<'_> {
+    /// Whether it tells of positions that no stream reaches.
+    fn is_far(&self) -> bool {
+        let positions = match *self {
+            Event::C2s { pos, ack, .. } | Event::S2c { pos, ack, .. } => [pos, ack],
+            Event::Object { request, start } => [request, start],
+            Event::Progress { acked } => [acked, 0],
+            Event::Unprotected | Event::Lost | Event::Closed => [0; 2],
+        };
+        positions.iter().any(|p| *p >= FARTHEST)
+    }
 }
 
 /// What is to be done, in this order.
@@ -190,6 +203,9 @@ impl Tracker {
         }
         if self.is_dead() {
             return Vec::new();
+        }
+        if event.is_far() {
+            return self.give_up(Doubt::OutOfStep);
         }
         match event {
             Event::C2s {
