@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: GPL-2.0-or-later OR MIT
+
+//! Heartbeats and updates, forged, replayed, cut, too long and of another version. The way of
+//! records between nodes is in `holdfastd/src/link.rs`.
+
+use holdfast_fuzz::{number, run, spoil, Rng};
+use holdfastd::membership::{Beat, Change, Membership, Time};
+use holdfastd::seal::{Seal, Secret};
+use holdfastd::store::{Store, Update};
+use libholdfast::record::{Record, State};
+use libholdfast::types::{FlowKey, TcpOptions};
+use std::net::IpAddr;
+use std::time::Duration;
+
+const VIP: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 80));
+const MS: Time = Duration::from_millis(1);
+
+fn group() -> Membership {
+    let peers = [("b".to_owned(), 2), ("c".to_owned(), 3)];
+    Membership::new(("a", 1), peers, [VIP], (MS * 50, 3), (7, 11), Time::ZERO)
+}
+
+fn beat(rng: &mut Rng, seq: u64) -> Beat {
+    Beat {
+        from: rng.pick(&["b", "b", "b", "c", "a", "nobody"]).to_owned(),
+        boot: rng.below(3),
+        session: rng.below(4),
+        seq: if rng.permille(800) {
+            seq
+        } else {
+            number(rng, seq)
+        },
+        echo: rng.pick(&[Some(11), Some(11), Some(12), None]),
+        claims: (0..rng.below(4))
+            .map(|_| (VIP, number(rng, 1) as u32))
+            .collect(),
+        leaving: rng.permille(50),
+    }
+}
+
+/// A spoiled datagram does not open. One that does, with the secret, but says what is not so,
+/// brings neither a node that was never heard to life nor two owners onto this node.
+#[test]
+fn heartbeats() {
+    let secret = Secret::new(&[7; 32]).unwrap();
+    let seal = Seal::new(&secret, "beat");
+    run("heartbeats", |rng| {
+        let mut m = group();
+        let (mut now, mut recorded) = (Time::ZERO, Vec::new());
+        for seq in 1..60 {
+            now += MS * rng.below(120) as u32;
+            let said = beat(rng, seq);
+            let mut plain = postcard::to_allocvec(&said).unwrap();
+            let sealed = seal.seal(&plain);
+            let mut forged = sealed.clone();
+            spoil(rng, &mut forged);
+            assert!(forged == sealed || seal.open(&forged).is_none());
+            // Another version, or a node that errs: sealed rightly.
+            if rng.permille(200) {
+                spoil(rng, &mut plain);
+            }
+            if let Ok(b) = postcard::from_bytes::<Beat>(&plain) {
+                let before = m
+                    .peers(now)
+                    .map(|(n, h, _)| (n.to_owned(), h))
+                    .collect::<Vec<_>>();
+                let changes = m.hear(&b, now);
+                if b.echo != Some(11) || !matches!(&*b.from, "b" | "c") {
+                    assert_eq!(changes, [], "{b:?}");
+                    let after = m
+                        .peers(now)
+                        .map(|(n, h, _)| (n.to_owned(), h))
+                        .collect::<Vec<_>>();
+                    assert_eq!(before, after);
+                }
+                recorded.push(b);
+            }
+            let replayed = rng.below(recorded.len() as u64) as usize;
+            if let Some(old) = recorded.get(replayed).filter(|_| rng.permille(300)) {
+                let newest = recorded
+                    .iter()
+                    .filter(|b| b.from == old.from)
+                    .map(|b| b.session);
+                if newest.last() == Some(old.session) {
+                    assert!(!m
+                        .hear(old, now)
+                        .iter()
+                        .any(|c| matches!(c, Change::Take { .. })));
+                }
+            }
+            m.tick(now);
+            assert!(m.owners().count() == 1);
+        }
+    });
+}
+
+fn record(n: u64, generation: u32) -> Record {
+    Record {
+        key: key(n),
+        generation,
+        options: TcpOptions::default(),
+        clock: None,
+        strict: true,
+        request: 1000,
+        start: 2000,
+        acked: 2000,
+        state: State::Idle,
+    }
+}
+
+fn key(n: u64) -> FlowKey {
+    FlowKey {
+        client: format!("198.51.100.7:{}", 40_000 + n).parse().unwrap(),
+        service: "192.0.2.10:80".parse().unwrap(),
+    }
+}
+
+/// The store keeps within its limit; what it refuses it counts; a peer cannot touch the records
+/// of another but by a newer generation.
+#[test]
+fn updates() {
+    run("updates", |rng| {
+        let mut store = Store::new(4);
+        for _ in 0..50 {
+            let generation = number(rng, 2) as u32;
+            let key = key(rng.below(8));
+            let n = u64::from(key.client.port()) - 40_000;
+            let update = match rng.below(8) {
+                0 => Update::Begin,
+                1..=4 => {
+                    let mut bytes = record(n, generation).encode(0);
+                    if rng.permille(300) {
+                        spoil(rng, &mut bytes);
+                    }
+                    Update::Put(bytes)
+                }
+                5 | 6 => Update::Mark {
+                    key,
+                    generation,
+                    acked: number(rng, 2000),
+                    ts: rng.permille(500).then(|| (1, 2)),
+                    age_ms: number(rng, 0) as u32,
+                },
+                _ => Update::Drop { key, generation },
+            };
+            let mut bytes = postcard::to_allocvec(&update).unwrap();
+            if rng.permille(100) {
+                spoil(rng, &mut bytes);
+            }
+            let Ok(update) = postcard::from_bytes::<Update>(&bytes) else {
+                continue;
+            };
+            let (refused, count) = (store.refused, store.count());
+            let owner = rng.pick(&["b", "c"]);
+            let others = |s: &Store| s.owned(if owner == "b" { "c" } else { "b" });
+            let (before, takes) = (others(&store), matches!(update, Update::Put(_)));
+            store.apply(owner, update, number(rng, 0) as i64);
+            assert!(store.count() <= 4 && store.refused - refused <= 1);
+            assert!(takes || others(&store) == before);
+            assert!(store.refused == refused || store.count() == count);
+        }
+    });
+}
