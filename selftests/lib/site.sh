@@ -7,10 +7,13 @@
 #       |              |               |              |
 #    ---+--------------+---- br0 ------+--------------+---    (namespace "lan")
 #
-#   service: 10.0.0.80 and fd00::80, port 80, on whoever owns it
+#   service: 10.0.0.80 and fd00::80, the ports of PORTS, on whoever owns it
 #
 # Each server runs nginx and holdfastd. A crash takes the link first: what a dying kernel
 # does not say, a namespace whose processes are killed must not say either.
+#
+# A scenario may set PORTS, put more into each nginx's server block by NGINX_MORE, have other
+# clients (CLIENTS, each with a number in NUMBER), and define serve() anew.
 
 set -euo pipefail
 
@@ -20,6 +23,11 @@ V4=10.0.0.80
 V6=fd00::80
 declare -A NUMBER=([a]=1 [b]=2 [c]=3 [client]=9)
 NODES=()
+PORTS=(80)
+CLIENTS=(client)
+NGINX_MORE=
+# What a table holds: few cases, or all of them.
+SIZE=${HOLDFAST_SIZE:-small}
 
 fail() {
 	echo "FAIL: $*" >&2
@@ -57,7 +65,9 @@ site_up() {
 	ip netns add lan
 	ip -n lan link add br0 type bridge forward_delay 0 mcast_snooping 0
 	ip -n lan link set br0 up
-	site_host client
+	for name in "${CLIENTS[@]}"; do
+		site_host "$name"
+	done
 	for name in "$@"; do
 		site_host "$name"
 		NODES+=("$name")
@@ -72,7 +82,7 @@ site_up() {
 
 site_down() {
 	local status=$?
-	for name in "${NODES[@]}" client; do
+	for name in "${NODES[@]}" "${CLIENTS[@]}"; do
 		ip netns pids "$name" 2>/dev/null | xargs -r kill -9 2>/dev/null || true
 	done
 	if ((status)); then
@@ -82,14 +92,14 @@ site_down() {
 			in_ns "$name" holdfast stats >&2 2>/dev/null || true
 		done
 	fi
-	for name in "${NODES[@]}" client lan; do
+	for name in "${NODES[@]}" "${CLIENTS[@]}" lan; do
 		ip netns del "$name" 2>/dev/null || true
 	done
 	rm -rf "$SITE"
 }
 
 node_config() {
-	local name=$1 peer
+	local name=$1 peer port address
 	cat <<-TOML
 		[node]
 		name = "$name"
@@ -105,19 +115,18 @@ node_config() {
 		misses = 6
 		gateway = "10.0.0.9"
 		check = "${CHECK:-neighbour}"
-
-		[[service]]
-		address = "$V4/24"
-		interface = "eth0"
-		port = 80
-		hold-ms = 5000
-
-		[[service]]
-		address = "$V6/64"
-		interface = "eth0"
-		port = 80
-		hold-ms = 5000
 	TOML
+	for port in "${PORTS[@]}"; do
+		for address in "$V4/24" "$V6/64"; do
+			cat <<-TOML
+
+				[[service]]
+				address = "$address"
+				interface = "eth0"
+				port = $port
+			TOML
+		done
+	done
 	for peer in "${NODES[@]}"; do
 		[[ $peer != "$name" ]] || continue
 		cat <<-TOML
@@ -147,11 +156,17 @@ nginx_start() {
 				listen 80;
 				listen [::]:80;
 				root $SITE/www;
+				$NGINX_MORE
 			}
 		}
 	CONF
 	# By its path, so that it can start a newer one of itself.
 	in_ns "$name" "$(command -v nginx)" -p "$SITE/$name.nginx" -c "$SITE/$name.conf"
+}
+
+# What a node serves: serve NODE.
+serve() {
+	nginx_start "$1"
 }
 
 daemon_start() {
@@ -164,12 +179,12 @@ daemon_start() {
 site_start() {
 	local name
 	for name in "${NODES[@]}"; do
-		nginx_start "$name"
+		serve "$name"
 		daemon_start "$name"
 		until_true 20 test -S "$SITE/$name.sock"
 	done
 	until_true 20 owns "${NODES[0]}"
-	until_true 20 in_ns client curl -sf -o /dev/null "http://$V4/"
+	until_true 20 in_ns client curl -sf -o /dev/null "http://$V4/?calm"
 }
 
 owns() {
@@ -180,6 +195,21 @@ owns() {
 node_crash() {
 	ip -n lan link set dev "port-$1" down
 	ip netns pids "$1" | xargs -r kill -9
+}
+
+# Waits until what a driver of lib/matrix.py started is where the server is to die, lets the
+# first node die, and waits for the driver's end: matrix_crash NODE SUCCESSOR PROCESS.
+matrix_crash() {
+	local end=$((SECONDS + 60))
+	until [[ -e $SITE/ready ]]; do
+		kill -0 "$3" 2>/dev/null || fail "the clients ended early"
+		((SECONDS < end)) || fail "the clients are never where the server is to die"
+		read -rt 0.05 <> <(:) || true
+	done
+	node_crash "$1"
+	until_true 20 owns "$2"
+	touch "$SITE/go"
+	wait "$3" || fail "see the table"
 }
 
 # A file of random bytes that all servers have: object NAME BYTES.

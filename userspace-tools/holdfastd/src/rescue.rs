@@ -8,9 +8,9 @@
 //!   Queued --> Locating --Located--> [plan] ----+--Ask--> Asking --[judge], safe
 //! ```
 //!
-//! A flow in the middle of a response is located at once; an idle one when its client
-//! speaks. At every step there is a deadline, and its end is a reset, counted; but a client that
-//! said nothing is kept as an idle one, and forgotten after `recovery.idle-s`.
+//! A flow in the middle of a response is located at once, an unprotected one soon; an idle one
+//! when its client speaks. At every step there is a deadline, and its end is a reset, counted; but
+//! a client that said nothing is kept as an idle one, and forgotten after `recovery.idle-s`.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -34,6 +34,10 @@ const ANSWER: usize = 64 * 1024;
 
 /// How often idle flows are looked through for those whose time is over.
 const SWEEP: i64 = 1000 * MS;
+
+/// Time that the client of an unprotected flow has to speak by itself before it is asked where it
+/// stands. One that uploads does, from farther ahead than an answer to a probe may come.
+const UNHEARD: i64 = 2_000 * MS;
 
 /// Time until a server that refused is asked again.
 const SERVER_AGAIN: i64 = 250 * MS;
@@ -86,6 +90,9 @@ pub struct Rescues {
     queue: VecDeque<FlowKey>,
     /// When idle flows are looked through next.
     sweep: i64,
+    /// Unprotected flows and when they are to be queued. Their clients must learn of the end,
+    /// the silent ones too.
+    unheard: VecDeque<(i64, FlowKey)>,
     active: usize,
 }
 
@@ -207,6 +214,8 @@ impl<K: Kernel> Engine<K> {
         let stage = if busy { Stage::Queued } else { Stage::Idle };
         if busy {
             self.rescues.queue.push_back(key);
+        } else if matches!(record.state, State::Unprotected(_)) {
+            self.rescues.unheard.push_back((now + UNHEARD, key));
         }
         let rescue = Rescue {
             record,
@@ -225,6 +234,19 @@ impl<K: Kernel> Engine<K> {
 
     /// Lets time pass: starts what may start and ends what took too long.
     pub fn tick(&mut self, now: i64) {
+        while let Some(&(at, key)) = self.rescues.unheard.front() {
+            if at > now {
+                break;
+            }
+            self.rescues.unheard.pop_front();
+            let unheard = |r: &&mut Rescue| {
+                matches!(r.stage, Stage::Idle) && matches!(r.record.state, State::Unprotected(_))
+            };
+            if let Some(rescue) = self.rescues.flows.get_mut(&key).filter(unheard) {
+                rescue.stage = Stage::Queued;
+                self.rescues.queue.push_back(key);
+            }
+        }
         while self.rescues.active < self.limits.concurrency {
             let Some(key) = self.rescues.queue.pop_front() else {
                 break;

@@ -5,7 +5,7 @@
 use std::io::Write;
 use std::time::Duration;
 
-use libholdfast::http::Asked;
+use libholdfast::http::{Asked, Doubt};
 use libholdfast::record::{object, State};
 use libholdfast::recovery::Word;
 use libholdfast::tracker::Release;
@@ -238,6 +238,26 @@ fn an_idle_flow_waits_for_its_client() {
         request: vec![],
     };
     assert_eq!(kernel.take(), vec![want]);
+}
+
+#[test]
+fn an_unprotected_flow_ends_though_its_client_is_silent() {
+    let (mut e, kernel) = engine();
+    let mut lost = record(1);
+    lost.state = State::Unprotected(Doubt::Tls);
+    e.store.apply("b", Update::Put(lost.encode(0)), 0);
+    e.take_over(key(1).service.ip(), 0);
+    e.tick(1_999 * 1_000_000);
+    assert_eq!(kernel.take(), vec![]);
+    e.tick(2_000 * 1_000_000);
+    assert_eq!(kernel.take(), vec![Call::Locate(key(1), 1999)]);
+    let located = What::Located {
+        desc: desc(1),
+        word: word(99_000, 1500),
+        ts: None,
+    };
+    e.hear(entry(1001, located), 0);
+    assert_eq!(kernel.take(), vec![Call::End(key(1), Verdict::Reset)]);
 }
 
 #[test]

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: GPL-2.0-or-later OR MIT
+# holdfast-test: guest kernel=stock sample=debug timeout=180
+# Clients with other TCPs and other manners, through the death of their server (topology:
+# lib/site.sh). Each TCP is that of a namespace of its own.
+set -euo pipefail
+. "$(dirname "$0")/lib/site.sh"
+lib=$(dirname "$0")/lib
+
+CLIENTS=(client nostamps nosack noscale bare narrow ecn)
+NUMBER+=([nostamps]=11 [nosack]=12 [noscale]=13 [bare]=14 [narrow]=15 [ecn]=16)
+PORTS=(80 81)
+NGINX_MORE='limit_rate 300k;'
+
+# Port 81: a server that minds no half-closed client, as nginx does, and stops in each long
+# answer on a.
+serve() {
+	local stall=
+	nginx_start "$1"
+	[[ $1 != a ]] || stall=stall
+	in_ns "$1" python3 "$lib/answers.py" serve $stall port=81 2>/dev/null &
+}
+
+site_up a b
+object index.html 100
+object big 900000
+touch -d '1 hour ago' "$SITE/www/big"
+python3 -c 'print("".join("%07d\n" % n for n in range(25000)), end="")' >"$SITE/www/lines"
+off() {
+	local client=$1 name
+	shift
+	for name in "$@"; do in_ns "$client" sysctl -qw "net.ipv4.tcp_$name=0"; done
+}
+off nostamps timestamps
+off nosack sack
+off noscale window_scaling
+off bare timestamps sack window_scaling
+in_ns ecn sysctl -qw net.ipv4.tcp_ecn=1
+ip -n narrow route add "$V4" dev eth0 advmss 536
+ip -n narrow -6 route add "$V6" dev eth0 advmss 536
+site_start
+
+table() {
+	cat <<-TABLE
+		ordinary | client | $1 | continued |
+		no timestamps | nostamps | $1 | continued |
+		no SACK | nosack | $1 | continued |
+		no window scale | noscale | $1 | continued |
+		none of the three | bare | $1 | continued |
+		MSS 536 | narrow | $1 | continued |
+		ECN | ecn | $1 | continued |
+		window of a few KB | client | $1 | continued | buffer=4096
+		closed window | client | $1 | continued | buffer=16384 stops
+		closed window, none of the three | bare | $1 | continued | buffer=16384 stops
+		half-closed behind the request | client | $1 | continued | port=81 half-close held=90000 get=lines
+		keep-alive probes, idle | client | $1 | continued | idle keepalive get=index.html
+		none of the three, idle | bare | $1 | continued | idle get=index.html
+	TABLE
+}
+{
+	table $V4
+	[[ $SIZE == small ]] || table $V6
+} >"$SITE/table"
+python3 "$lib/download.py" "$SITE/www" "$SITE/ready" "$SITE/go" "$SITE/b.log" <"$SITE/table" &
+matrix_crash a b $!

@@ -1,0 +1,211 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later OR MIT
+"""A table of clients, each with one connection through the death of its server, and what must
+become of each: to be imported.
+
+All connect at once. When each is where its case wants it, the file READY appears; the scenario lets
+the server die and makes the file GO. Then every case has one of these outcomes:
+
+    continued  every byte came, over the same connection
+    reset      a reset, after right bytes only
+    closed     the end of the stream before the end of the answer, after right bytes only
+    silent     nothing for a long time
+    wrong      a byte that the first server never sent at this place
+"""
+
+import os
+import re
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+SILENT = 75.0  # seconds without a byte
+VERDICTS = ("spliced", "recovery-refused", "recovery-finished")
+
+
+@dataclass
+class Exact:
+    """The answer is these bytes; `close`: and then the end of the stream."""
+
+    want: bytes
+    close: bool = False
+
+    def right(self, raw: bytes) -> bool:
+        """Whether `raw` is a beginning of it."""
+        return self.want.startswith(raw)
+
+    def whole(self, raw: bytes, end: bool) -> bool:
+        """Whether `raw` is all of it."""
+        return len(raw) == len(self.want) and end >= self.close
+
+
+@dataclass
+class Body:
+    """The answer has this status and this body, of the length that it says."""
+
+    want: bytes
+    status: int = 200
+    close: bool = False
+
+    def _split(self, raw: bytes) -> tuple[bytes, bytes | None]:
+        head, found, body = raw.partition(b"\r\n\r\n")
+        return head, body if found else None
+
+    def right(self, raw: bytes) -> bool:
+        """Whether `raw` is a beginning of it."""
+        head, body = self._split(raw)
+        if body is None:
+            return True
+        length = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
+        said = length and int(length[1]) == len(self.want)
+        return head.startswith(b"HTTP/1.1 %d " % self.status) and bool(said) and self.want.startswith(body)
+
+    def whole(self, raw: bytes, _end: bool) -> bool:
+        """Whether `raw` is all of it."""
+        body = self._split(raw)[1]
+        return body is not None and len(body) == len(self.want)
+
+
+@dataclass
+class Case:
+    """One client. `talk`: requests with the answers that must come; all but the first are sent
+    after the server's death. `held`: bytes of the first answer that come before it (None: all; -1: none is
+    waited for). `why`: what the successor's timeline says of a refused flow."""
+
+    name: str
+    talk: list[tuple[bytes, Exact | Body]]
+    held: int | None = None
+    outcome: str = "continued"
+    why: str = ""
+    host: str = "10.0.0.80"
+    port: int = 80
+    local_port: int = 0
+    namespace: str = ""
+    prepare: Callable[[socket.socket], None] = lambda s: None
+    half_close: bool = False  # the client says that it has no more to ask
+    stops: bool = False  # it reads no more from `held` on until another server has it
+    protocol: int = 0  # of its socket, if not TCP
+
+    got: str = ""
+    used_port: int = 0
+    seconds: float = 0.0
+    ready: threading.Event = field(default_factory=threading.Event)
+
+
+class Matrix:
+    """Runs cases. Arguments of the program: READY, GO and the successor's log, or none of them: then no
+    server dies, and every case must be continued."""
+
+    def __init__(self, cases: list[Case], arguments: list[str]):
+        self.cases = cases
+        self.files = [Path(a) for a in arguments]
+        self.calm = not arguments
+
+    def happened(self, case: Case) -> list[str]:
+        """What the successor's log says of a client's flow, in order."""
+        if self.calm:
+            return []
+        mark = f":{case.used_port} > "
+        return [line for line in self.files[2].read_text().splitlines() if mark in line]
+
+    def await_go(self) -> None:
+        """Wait until the server is dead."""
+        while not self.calm and not self.files[1].exists():
+            time.sleep(0.02)
+
+    def drive(self, case: Case) -> str:
+        """One client, to its outcome."""
+        if case.namespace:
+            with open(f"/run/netns/{case.namespace}") as space:
+                os.setns(space.fileno(), os.CLONE_NEWNET)
+        family = socket.AF_INET6 if ":" in case.host else socket.AF_INET
+        with socket.socket(family, socket.SOCK_STREAM, case.protocol) as s:
+            s.settimeout(SILENT)
+            case.prepare(s)
+            s.bind(("", case.local_port))
+            s.connect((case.host, case.port))
+            case.used_port = s.getsockname()[1]
+            try:
+                for number, (request, answer) in enumerate(case.talk):
+                    if number:
+                        case.ready.set()
+                        self.await_go()
+                    s.sendall(request)
+                    if case.half_close:
+                        s.shutdown(socket.SHUT_WR)
+                    if outcome := self.read(case, s, answer, None if number else case.held):
+                        return outcome
+            except (ConnectionResetError, BrokenPipeError):
+                return "reset"
+            except TimeoutError:
+                return "silent"
+        return "continued"
+
+    def read(self, case: Case, s: socket.socket, answer: Exact | Body, held: int | None) -> str:
+        """Read an answer; what is wrong with it."""
+        raw, end = bytearray(), False
+        while not answer.whole(raw, end):
+            if held is not None and len(raw) >= held and not case.ready.is_set():
+                case.ready.set()
+                if case.stops and not self.calm:
+                    self.await_go()
+                    while not any(line.startswith(VERDICTS) for line in self.happened(case)):
+                        time.sleep(0.1)
+            if end:
+                return "closed"
+            piece = s.recv(1 << 16)
+            end = not piece
+            raw += piece
+            if not answer.right(raw):
+                return "wrong"
+        return ""
+
+    def run_case(self, case: Case) -> None:
+        """A thread of its own."""
+        began = time.monotonic()
+        try:
+            case.got = self.drive(case)
+        except OSError as error:
+            case.got = str(error)
+        case.seconds = time.monotonic() - began
+        case.ready.set()
+
+    def verdict(self, case: Case) -> str:
+        """What is wrong with a case; empty if nothing is."""
+        wanted = "continued" if self.calm else case.outcome
+        if case.got != wanted:
+            return f"wanted {wanted}"
+        if self.calm:
+            return ""
+        for _ in range(50):  # the client may know before the daemon has said it
+            last = [line for line in self.happened(case) if line.startswith(VERDICTS)][-1:]
+            if last:
+                break
+            time.sleep(0.1)
+        word = "spliced" if wanted == "continued" else "recovery-refused"
+        if not last or not last[0].startswith(word) or case.why not in last[0]:
+            return f"wanted {word} {case.why}; the successor says {last}"
+        return ""
+
+    def run(self) -> None:
+        """All of it; exits."""
+        threads = [threading.Thread(target=self.run_case, args=(case,), daemon=True) for case in self.cases]
+        for thread in threads:
+            thread.start()
+        if not self.calm:
+            for case in self.cases:
+                case.ready.wait()
+            self.files[0].touch()
+        bad = 0
+        for case, thread in zip(self.cases, threads):
+            thread.join()
+            wrong = self.verdict(case)
+            bad += bool(wrong)
+            family = 6 if ":" in case.host else 4
+            note = f"  FAIL: {wrong}" if wrong else f" {case.why}" if not self.calm else ""
+            print(f"{case.name:34} IPv{family} {case.got:10} {case.seconds:5.1f} s{note}", flush=True)
+        sys.exit(bool(bad))
