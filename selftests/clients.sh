@@ -9,7 +9,6 @@ lib=$(dirname "$0")/lib
 CLIENTS=(client nostamps nosack noscale bare narrow ecn)
 NUMBER+=([nostamps]=11 [nosack]=12 [noscale]=13 [bare]=14 [narrow]=15 [ecn]=16)
 PORTS=(80 81)
-NGINX_MORE='limit_rate 300k;'
 
 # Port 81: a server that minds no half-closed client, as nginx does, and stops in each long
 # answer on a.
@@ -38,6 +37,9 @@ in_ns ecn sysctl -qw net.ipv4.tcp_ecn=1
 ip -n narrow route add "$V4" dev eth0 advmss 536
 ip -n narrow -6 route add "$V6" dev eth0 advmss 536
 site_start
+for name in a b; do
+	until_true 20 in_ns "$name" curl -sf -o /dev/null "http://localhost:81/?calm"
+done
 
 table() {
 	cat <<-TABLE

@@ -11,7 +11,7 @@ quotes, and
     idle             the server dies behind the answer, before another request for the same
     port=, local-port=   of the service, of the client
     buffer=BYTES     its receive buffer
-    stops            it stops reading at the server's death until another server has it
+    stops            it reads no more until another server has had to wait for it
     half-close       it closes its direction behind the request
     keepalive        it sends keep-alive probes each second
     mptcp, fastopen  it offers these

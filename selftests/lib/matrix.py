@@ -16,6 +16,7 @@ the server die and makes the file GO. Then every case has one of these outcomes:
 import os
 import re
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -24,6 +25,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 SILENT = 75.0  # seconds without a byte
+BUFFER = 100_000
+PAUSE = 12.0  # seconds that a client does not read: longer than what any server is given
 VERDICTS = ("spliced", "recovery-refused", "recovery-finished")
 
 
@@ -87,8 +90,10 @@ class Case:
     namespace: str = ""
     prepare: Callable[[socket.socket], None] = lambda s: None
     half_close: bool = False  # the client says that it has no more to ask
-    stops: bool = False  # it reads no more from `held` on until another server has it
+    stops: bool = False  # it reads no more from `held` on until another server waits for it, and long
     protocol: int = 0  # of its socket, if not TCP
+    act: Callable[["Matrix", "Case", socket.socket], str] | None = None  # what it does instead of `talk`
+    command: list[str] = field(default_factory=list)  # a program instead; -> Matrix.drive_command
 
     got: str = ""
     used_port: int = 0
@@ -117,19 +122,44 @@ class Matrix:
         while not self.calm and not self.files[1].exists():
             time.sleep(0.02)
 
+    def drive_command(self, case: Case) -> str:
+        """A program that binds to `local_port` and writes a file, its last argument: it is where its server
+        may die once `held` bytes are there. The first answer's `want` is what they are."""
+        case.used_port = case.local_port
+        output = Path(case.command[-1])
+        output.touch()
+        with subprocess.Popen(case.command, stderr=subprocess.PIPE, text=True) as program:
+            while program.poll() is None and output.stat().st_size < (case.held or 0):
+                time.sleep(0.05)
+            case.ready.set()
+            said = program.communicate()[1]
+        got, want = output.read_bytes(), case.talk[0][1].want
+        if not want.startswith(got):
+            return "wrong"
+        if program.returncode == 0:
+            return "continued" if got == want else "closed"
+        return "reset" if re.search("reset by peer|errno 104", said) else said.strip()
+
     def drive(self, case: Case) -> str:
         """One client, to its outcome."""
+        if case.command:
+            return self.drive_command(case)
         if case.namespace:
             with open(f"/run/netns/{case.namespace}") as space:
                 os.setns(space.fileno(), os.CLONE_NEWNET)
         family = socket.AF_INET6 if ":" in case.host else socket.AF_INET
         with socket.socket(family, socket.SOCK_STREAM, case.protocol) as s:
             s.settimeout(SILENT)
+            if case.held is not None:
+                # It must not hold all of the answer when it looks as if it was in the middle.
+                s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
             case.prepare(s)
             s.bind(("", case.local_port))
             s.connect((case.host, case.port))
             case.used_port = s.getsockname()[1]
             try:
+                if case.act:
+                    return case.act(self, case, s)
                 for number, (request, answer) in enumerate(case.talk):
                     if number:
                         case.ready.set()
@@ -153,11 +183,16 @@ class Matrix:
                 case.ready.set()
                 if case.stops and not self.calm:
                     self.await_go()
-                    while not any(line.startswith(VERDICTS) for line in self.happened(case)):
+                    while not any(line.startswith("recovering") for line in self.happened(case)):
                         time.sleep(0.1)
+                    time.sleep(PAUSE)
             if end:
                 return "closed"
-            piece = s.recv(1 << 16)
+            # Slowly, so that the end does not come before the others are ready.
+            waits = held is not None and len(raw) >= held and not self.calm and not self.files[1].exists()
+            if waits:
+                time.sleep(0.1)
+            piece = s.recv(1 << 12 if waits else 1 << 16)
             end = not piece
             raw += piece
             if not answer.right(raw):

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later OR MIT
-"""session.py HOST GATE PATH...: fetch each path over one connection, printing its SHA-256.
+"""session.py ADDRESS[,PORT] GATE PATH...: fetch each path over one connection, printing its SHA-256.
 
 Before each request but the first it waits for a file GATE.1, GATE.2, ... to appear; "-" waits for
 nothing. The connection is never opened again: what breaks it is an error.
@@ -16,7 +16,8 @@ import time
 def main() -> None:
     """All of it."""
     host, gate, *paths = sys.argv[1:]
-    connection = http.client.HTTPConnection(host, 80, timeout=60)
+    address, _, port = host.partition(",")
+    connection = http.client.HTTPConnection(address, int(port or 80), timeout=60)
     connection.connect()
     connection.auto_open = 0
     for number, path in enumerate(paths):

@@ -13,7 +13,7 @@
 # does not say, a namespace whose processes are killed must not say either.
 #
 # A scenario may set PORTS, put more into each nginx's server block by NGINX_MORE, have other
-# clients (CLIENTS, each with a number in NUMBER), and define serve() anew.
+# files (WWW) or clients (CLIENTS, each with a number in NUMBER), and define serve() anew.
 
 set -euo pipefail
 
@@ -155,7 +155,7 @@ nginx_start() {
 			server {
 				listen 80;
 				listen [::]:80;
-				root $SITE/www;
+				root ${WWW:-$SITE/www};
 				$NGINX_MORE
 			}
 		}

@@ -274,7 +274,7 @@ impl<K: Kernel> Daemon<K> {
                     // It connects and is told everything anew when it is back.
                     self.links.remove(&peer);
                     self.engine.quorum.leave(&peer);
-                    self.engine.settle(monotonic());
+                    self.engine.settle();
                 }
                 Change::Take {
                     addr,
@@ -370,7 +370,7 @@ impl<K: Kernel> Daemon<K> {
             LinkEvent::Confirmed { peer, conn, number } => {
                 if self.links.get(&peer).is_some_and(|(c, _)| *c == conn) {
                     self.engine.quorum.confirm(&peer, number);
-                    self.engine.settle(now);
+                    self.engine.settle();
                 }
             }
             LinkEvent::Told { peer, updates } => {
@@ -389,7 +389,7 @@ impl<K: Kernel> Daemon<K> {
     fn unlink(&mut self, peer: &str) {
         self.links.remove(peer);
         self.engine.quorum.leave(peer);
-        self.engine.settle(monotonic());
+        self.engine.settle();
     }
 
     /// Sends what is new to every peer.

@@ -219,7 +219,7 @@ impl<K: Kernel> Engine<K> {
             What::Spliced { pos } => self.spliced(flow, pos),
             What::Failed { why } => self.failed(flow, why, now),
         }
-        self.settle(now);
+        self.settle();
     }
 
     pub(crate) fn track(&mut self, flow: u64, event: Event<'_>, now: i64) {
@@ -266,12 +266,12 @@ impl<K: Kernel> Engine<K> {
     }
 
     /// Lets go what is safe by now. To be called after every change of the quorum.
-    pub fn settle(&mut self, now: i64) {
+    pub fn settle(&mut self) {
         let mut releases = Vec::new();
         for wait in self.quorum.ready() {
             match wait {
                 Wait::Release(flow, key, release) => releases.push((flow, key, release)),
-                Wait::Join(key) => self.join(&key, now),
+                Wait::Join(key) => self.join(&key),
             }
         }
         for batch in releases.chunks(64) {

@@ -9,8 +9,9 @@
 //! ```
 //!
 //! A flow in the middle of a response is located at once, an unprotected one soon; an idle one
-//! when its client speaks. At every step there is a deadline, and its end is a reset, counted; but
-//! a client that said nothing is kept as an idle one, and forgotten after `recovery.idle-s`.
+//! when its client speaks. At every step there is a deadline, ours or the kernel's, and its end is
+//! a reset, counted; but a client that said nothing is kept as an idle one, and forgotten after
+//! `recovery.idle-s`.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -63,6 +64,9 @@ enum Stage {
     },
     /// The record is what the flow will be.
     Joining,
+    /// The kernel sends the client what precedes the server's own bytes. A client may pause for
+    /// as long as it likes (RFC 9293, section 3.8.6.1); the kernel says how it ends.
+    Delivering,
 }
 
 #[derive(Debug)]
@@ -181,7 +185,7 @@ impl Rescue {
 }
 
 fn is_active(stage: &Stage) -> bool {
-    !matches!(stage, Stage::Idle | Stage::Queued)
+    !matches!(stage, Stage::Idle | Stage::Queued | Stage::Delivering)
 }
 
 impl<K: Kernel> Engine<K> {
@@ -258,7 +262,7 @@ impl<K: Kernel> Engine<K> {
         }
         self.expire(now);
         if self.rescues.active == 0 {
-            return self.settle(now);
+            return self.settle();
         }
         let late: Vec<_> = self
             .rescues
@@ -292,7 +296,7 @@ impl<K: Kernel> Engine<K> {
         for key in grown {
             self.weigh(&key, now);
         }
-        self.settle(now);
+        self.settle();
     }
 
     /// When a flow that is idle now has been so for too long.
@@ -392,7 +396,7 @@ impl<K: Kernel> Engine<K> {
         };
         if matches!(
             rescue.stage,
-            Stage::Asking { .. } | Stage::Waiting { .. } | Stage::Joining
+            Stage::Asking { .. } | Stage::Waiting { .. } | Stage::Joining | Stage::Delivering
         ) {
             return;
         }
@@ -533,7 +537,7 @@ impl<K: Kernel> Engine<K> {
     }
 
     /// The record of a rescued flow is safe.
-    pub(crate) fn join(&mut self, key: &FlowKey, now: i64) {
+    pub(crate) fn join(&mut self, key: &FlowKey) {
         let Some(rescue) = self.rescues.flows.get_mut(key) else {
             return;
         };
@@ -558,8 +562,7 @@ impl<K: Kernel> Engine<K> {
         match self.kernel.join(&splice) {
             Ok(()) => {
                 rescue.record = join.record.clone();
-                let deadline = now + self.limits.answer_ms as i64 * MS;
-                self.rescues.set(key, Stage::Joining, deadline);
+                self.rescues.set(key, Stage::Delivering, i64::MAX);
             }
             // The rest of the answer is in the log; the next entry or tick tries again.
             Err(Refused::Again) => {}

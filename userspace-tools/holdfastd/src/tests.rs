@@ -196,6 +196,9 @@ fn what_one_node_records_another_one_continues() {
         object_end: Some(body + 1000),
     };
     assert_eq!(kernel.take(), vec![join]);
+    // However long the client does not read.
+    b.tick(3_600_000 * 1_000_000);
+    assert_eq!(kernel.take(), vec![]);
     b.hear(entry(1002, What::Spliced { pos: body + 404 }), 33);
     assert_eq!(b.counts.get("flows-recovered"), Some(&1));
     // From here on it is a flow like any other, and the others know whose it is.
