@@ -12,6 +12,7 @@ serve() {
 	in_ns "$1" python3 "$lib/answers.py" serve $stall 2>/dev/null &
 }
 
+HOLD_MS=1000
 site_up a b
 site_start
 echo "--- nobody dies"

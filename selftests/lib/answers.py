@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later OR MIT
-"""answers.py serve [stall] [port=N] | ask small|full [READY GO LOG]: every kind of answer, from a server that
+"""answers.py serve [stall] [mptcp] [port=N] | ask small|full [READY GO LOG]: every kind of answer, from a server that
 says the same bytes on every node, and the clients that want them (lib/matrix.py).
 
 With `stall` a server stops in the middle of each long answer, so that its clients are there when it
@@ -124,7 +124,10 @@ def converse(connection: socket.socket, stall: bool) -> None:
 
 def serve(stall: bool, port: int) -> None:
     """For ever, on all addresses."""
-    with socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=128) as listener:
+    protocol = socket.IPPROTO_MPTCP if "mptcp" in sys.argv else 0
+    with socket.socket(socket.AF_INET6, socket.SOCK_STREAM, protocol) as listener:
+        listener.bind(("::", port))
+        listener.listen(128)
         while True:
             connection, _ = listener.accept()
             threading.Thread(target=converse, args=(connection, stall), daemon=True).start()

@@ -10,6 +10,7 @@ quotes, and
     held=BYTES       of the answer before the server dies (default: 150000)
     idle             the server dies behind the answer, before another request for the same
     port=, local-port=   of the service, of the client
+    again            the client had another connection from that port, which the server closed
     buffer=BYTES     its receive buffer
     stops            it reads no more until another server has had to wait for it
     half-close       it closes its direction behind the request
@@ -52,6 +53,14 @@ def preparer(words: dict[str, str], version: int):
     return prepare
 
 
+def once_before(made: Case) -> None:
+    """A connection from the case's own port that the server closes."""
+    with socket.create_connection((made.host, made.port), 30, ("", made.local_port)) as s:
+        s.sendall(b"GET /index.html HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        while s.recv(1 << 16):
+            pass
+
+
 def case(line: str, folder: Path) -> Case:
     """A line of the table."""
     name, namespace, host, outcome, more = (part.strip() for part in line.split("|"))
@@ -72,6 +81,7 @@ def case(line: str, folder: Path) -> Case:
     made.local_port = int(words.get("local-port", 0))
     made.namespace = namespace
     made.prepare = preparer(words, 6 if ":" in host else 4)
+    made.before = once_before if "again" in words else None
     made.half_close, made.stops = "half-close" in words, "stops" in words
     made.protocol = socket.IPPROTO_MPTCP if "mptcp" in words else 0
     return made

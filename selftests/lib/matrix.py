@@ -93,6 +93,7 @@ class Case:
     stops: bool = False  # it reads no more from `held` on until another server waits for it, and long
     protocol: int = 0  # of its socket, if not TCP
     act: Callable[["Matrix", "Case", socket.socket], str] | None = None  # what it does instead of `talk`
+    before: Callable[["Case"], None] | None = None  # ahead of its connection
     command: list[str] = field(default_factory=list)  # a program instead; -> Matrix.drive_command
 
     got: str = ""
@@ -148,6 +149,8 @@ class Matrix:
             with open(f"/run/netns/{case.namespace}") as space:
                 os.setns(space.fileno(), os.CLONE_NEWNET)
         family = socket.AF_INET6 if ":" in case.host else socket.AF_INET
+        if case.before:
+            case.before(case)
         with socket.socket(family, socket.SOCK_STREAM, case.protocol) as s:
             s.settimeout(SILENT)
             if case.held is not None:

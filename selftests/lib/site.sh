@@ -26,6 +26,8 @@ NODES=()
 PORTS=(80)
 CLIENTS=(client)
 NGINX_MORE=
+# Longer than by default: a guest under emulation may stand still.
+HOLD_MS=5000
 # What a table holds: few cases, or all of them.
 SIZE=${HOLDFAST_SIZE:-small}
 
@@ -124,6 +126,7 @@ node_config() {
 				address = "$address"
 				interface = "eth0"
 				port = $port
+				hold-ms = $HOLD_MS
 			TOML
 		done
 	done
