@@ -115,3 +115,6 @@ table() {
 } >"$SITE/table"
 python3 "$lib/download.py" "$SITE/www" "$SITE/ready" "$SITE/go" "$SITE/b.log" <"$SITE/table" &
 matrix_crash a b $!
+in_ns mute nft list table inet mute | grep -Eq 'packets [1-9]' || fail "nothing was kept from the mute client"
+in_ns b holdfast stats | grep -Eq '^icmp_translated +[1-9]' || fail "the narrow link was never noticed"
+in_ns masked nft list table inet router | grep counter

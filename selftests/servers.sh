@@ -240,13 +240,13 @@ in_ns narrow sysctl -qw net.ipv4.route.min_adv_mss=88 net.ipv6.route.min_adv_mss
 ip -n narrow route add "$V4" dev eth0 advmss 100
 ip -n narrow -6 route add "$V6" dev eth0 advmss 100
 {
-	echo "table inet narrow { chain in {"
+	printf 'table inet narrow {\nchain in {\n'
 	echo "type filter hook prerouting priority mangle"
 	for port in "${PORTS[@]}"; do
 		echo "meta nfproto ipv4 tcp sport $port ct reply bytes > 350 counter drop"
 		echo "meta nfproto ipv6 tcp sport $port ct reply bytes > 400 counter drop"
 	done
-	echo "} }"
+	printf '}\n}\n'
 } | in_ns narrow nft -f -
 in_ns narrow sysctl -qw net.netfilter.nf_conntrack_acct=1
 HEADS=()

@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
-use tokio::time::{sleep, timeout};
+use tokio::time::{sleep, sleep_until, timeout, Instant};
 
 use crate::store::Update;
 
@@ -39,6 +39,8 @@ const BATCH: usize = 256;
 const SIGN: Duration = Duration::from_secs(3);
 const GONE: Duration = Duration::from_secs(10);
 
+/// A peer that has confirmed before is left when it confirms nothing for so long: as long as it is
+/// counted on, responses wait for it.
 const PATIENCE: Duration = Duration::from_secs(1);
 const RETRY: Duration = Duration::from_millis(200);
 
@@ -254,8 +256,12 @@ async fn told(
         },
     )?;
     channel.write.write_all(&out).await?;
+    let (mut sent, mut confirmed, mut heard) = (0, 0, Instant::now());
     loop {
         tokio::select! {
+            () = sleep_until(heard + PATIENCE), if confirmed > 0 && confirmed < sent => {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
             next = updates.recv() => {
                 // Everything that is there goes in one write.
                 let Some((mut number, mut batch)) = next else { return Ok(()) };
@@ -265,6 +271,10 @@ async fn told(
                     batch.extend(more);
                 }
                 out.clear();
+                if confirmed == sent {
+                    heard = Instant::now();
+                }
+                sent = number;
                 channel.seal_updates(&mut out, number, batch)?;
                 timeout(PATIENCE, channel.write.write_all(&out)).await??;
             }
@@ -278,6 +288,7 @@ async fn told(
                 let Message::Confirm { number } = channel.unseal(&frame)? else {
                     return Err(bad("not a confirmation"));
                 };
+                (confirmed, heard) = (number, Instant::now());
                 let peer = peer.to_owned();
                 let _ = events.send(LinkEvent::Confirmed { peer, conn, number }).await;
             }
@@ -383,6 +394,32 @@ mod tests {
         }
         assert_eq!(got.len(), all.len() + 1);
         assert_eq!(got[..all.len()], all[..]);
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_stops_confirming_is_left() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let (tx, mut rx) = mpsc::channel(64);
+        let key = [7; 32];
+        tokio::spawn(tell("a".into(), ("b".into(), addr), key, tx));
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut peer = Channel::open(stream, &key, false).await.unwrap();
+        let Some(LinkEvent::Up { updates, .. }) = rx.recv().await else {
+            panic!()
+        };
+        // What it is told at first may take it long.
+        updates.send((1, vec![Update::Begin])).await.unwrap();
+        assert!(timeout(2 * PATIENCE, rx.recv()).await.is_err());
+        let mut out = Vec::new();
+        peer.seal(&mut out, &Message::Confirm { number: 1 })
+            .unwrap();
+        peer.write.write_all(&out).await.unwrap();
+        let confirmed = rx.recv().await.unwrap();
+        assert!(matches!(confirmed, LinkEvent::Confirmed { number: 1, .. }));
+        updates.send((2, vec![Update::Begin])).await.unwrap();
+        let left = timeout(2 * PATIENCE, rx.recv()).await.unwrap();
+        assert!(matches!(left, Some(LinkEvent::Down { .. })), "{left:?}");
     }
 
     #[tokio::test]

@@ -120,7 +120,7 @@ fn a_response_leaves_when_a_peer_has_its_record() {
     let updates = e.take_updates();
     assert!(matches!(updates.last(), Some((_, Update::Put(_)))));
     e.quorum.confirm("b", updates.last().unwrap().0);
-    e.settle(0);
+    e.settle();
     let end = Some(2000 + HEAD.len() as u64 + 1000);
     let want = Release {
         object_start: Some(2000),
