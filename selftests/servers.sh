@@ -131,7 +131,8 @@ site_up a b c
 # Nobody is to have all of a file while it looks as if it was in the middle.
 in_ns client sysctl -qw net.ipv4.tcp_rmem="4096 65536 131072"
 object index.html 100
-object big 2500000
+object big 1500000
+object bigger 4200000
 object one 300000
 object two 70000
 touch -d '1 hour ago' "$SITE"/www/*
@@ -143,14 +144,14 @@ for name in a b c; do
 done
 fronts_start
 
-# begin NAME FILE COMMAND...: starts a client that writes big to FILE.
+# begin NAME FILE COMMAND...: starts a client that writes an object to FILE.
 NAMES=() FILES=() PROCESSES=()
 begin() {
 	NAMES+=("$1") FILES+=("$2")
-	in_ns client "${@:3}" >"$2.said" 2>&1 &
+	ip netns exec client "${@:3}" >"$2.said" 2>&1 &
 	PROCESSES+=($!)
 }
-PACE=200k
+PACE=400k
 # bodies FAMILY PORT CLIENT...
 bodies() {
 	local family=$1 port=$2 name=${SERVER[$2]}, out=$SITE/got.$1.$2 address=$V4 what
@@ -161,12 +162,13 @@ bodies() {
 		case $what in
 		curl) begin "$name curl" "$out.$what" "${front[@]}" "http://$address:$port/big" ;;
 		wget) begin "$name wget" "$out.$what" wget -q --tries=1 --limit-rate=$PACE -O "$out.$what" "http://$address:$port/big" ;;
-		aria2) begin "$name aria2" "$out.$what" aria2c -q --no-conf -x4 -s4 -k1M --max-tries=1 --max-download-limit=$PACE \
-			--file-allocation=none --allow-overwrite=true -d "$SITE" -o "${out##*/}.$what" "http://$address:$port/big" ;;
+		aria2) begin "$name aria2" "$out.$what" aria2c -q --no-conf --disk-cache=0 -x4 -s4 -k1M --max-tries=1 --max-download-limit=1M \
+			--file-allocation=none --allow-overwrite=true -d "$SITE" -o "${out##*/}.$what" "http://$address:$port/bigger" ;;
 		nginx) begin "$name TLS by nginx" "$out.$what" "${front[@]}" "https://127.0.0.1:9$((family == 4 ? 0 : 2))$port/big" ;;
 		haproxy) begin "$name TLS by HAProxy" "$out.$what" "${front[@]}" "https://127.0.0.1:9$((family == 4 ? 1 : 3))$port/big" ;;
 		esac
 		NAMES[-1]+=", IPv$family"
+		pause || true
 	done
 }
 idle() {
@@ -180,11 +182,18 @@ through() {
 	in_ns client curl -sSfk -o "$SITE/through" "https://127.0.0.1:$1$2" || fail "through port $1: $2"
 	same "${2#/}" "$SITE/through"
 }
-under_way() {
-	local file
-	for file in "${FILES[@]}"; do
-		(($(stat -c %b "$file" 2>/dev/null || echo 0) * 512 > 200000)) || return 1
+exec {SAY}>&2
+# Each client that is in the middle pauses until all are.
+pause() {
+	local n all=0
+	for n in "${!FILES[@]}"; do
+		if (($(stat -c %b "${FILES[n]}" 2>/dev/null || echo 0) * 512 > 200000)); then
+			kill -STOP "${PROCESSES[n]}" || fail "it ended too early: ${NAMES[n]}: $(<"${FILES[n]}.said")" 2>&$SAY
+		else
+			all=1
+		fi
 	done
+	return $all
 }
 answered() {
 	local name
@@ -220,7 +229,8 @@ else
 		bodies 6 "$port" curl wget aria2 nginx haproxy
 	done
 fi
-until_true 60 under_way
+until_true 60 pause
+kill -CONT "${PROCESSES[@]}"
 node_crash a
 until_true 20 owns b
 touch "$SITE/gate.1"
@@ -228,10 +238,14 @@ until_true 60 answered 2
 for port in "${FRONTS[@]}"; do through "$port" /two; done
 for n in "${!NAMES[@]}"; do
 	wait "${PROCESSES[n]}" || fail "in the body, ${NAMES[n]}: $(<"${FILES[n]}.said")"
-	same big "${FILES[n]}"
+	[[ ${NAMES[n]} == *aria2* ]] && same bigger "${FILES[n]}" || same big "${FILES[n]}"
 	echo "in the body, ${NAMES[n]}"
 done
 ! grep -E '^(recovery-refused|failed)' "$SITE/b.log" || fail "a flow was not continued"
+
+moved=$(in_ns b holdfast stats | sed -nE 's/^spliced +//p')
+several=$(grep -c aria2 <<<"${NAMES[*]/%/$'\n'}")
+((moved >= ${#NAMES[@]} + ${#SESSIONS[@]} + several)) || fail "only $moved flows were continued"
 
 # Heads: a client that takes 100 bytes at most in a segment, and whose firewall lets through
 # no more than the first of them until b is dead.

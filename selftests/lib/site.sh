@@ -74,8 +74,6 @@ site_up() {
 		site_host "$name"
 		NODES+=("$name")
 		in_ns "$name" sysctl -qw net.ipv4.ip_nonlocal_bind=1 net.ipv6.ip_nonlocal_bind=1
-		# What a dead machine's sockets still want to say keeps its namespace alive.
-		in_ns "$name" sysctl -qw net.ipv4.tcp_orphan_retries=1
 	done
 	mkdir -p "$SITE/www"
 	(umask 077 && head -c 32 /dev/urandom | base64 >"$SITE/secret")
@@ -197,6 +195,8 @@ owns() {
 # The machine dies: no packet more, then no process.
 node_crash() {
 	ip -n lan link set dev "port-$1" down
+	# What a dead machine's sockets still want to say keeps its namespace alive.
+	in_ns "$1" sysctl -qw net.ipv4.tcp_orphan_retries=1
 	ip netns pids "$1" | xargs -r kill -9
 }
 
