@@ -362,6 +362,16 @@ impl Namespace {
         });
     }
 
+    /// A service is only observed from now on: nothing of its flows waits any more. Process
+    /// context.
+    pub(crate) fn only_observe(&self, service: &Service) {
+        self.each(|entry| {
+            if entry.key().is_some_and(|k| k.service() == *service) {
+                self.with(entry, None, |flow, env, fx| flow.only_observed(env, fx));
+            }
+        });
+    }
+
     /// A number that grows with each change of the table of flows.
     pub(crate) fn changes(&self) -> u32 {
         self.changes.load(Relaxed)

@@ -205,8 +205,7 @@ impl Path {
         env: &Env,
         at: &wire::Measure,
     ) -> bool {
-        if !env.policy.protect
-            || !env.policy.reader
+        if !env.policy.reader
             || flags & tcp::RST != 0
             || flags & tcp::ACK == 0
         {
@@ -227,7 +226,10 @@ impl Path {
                 .ok()
                 .flatten()
         });
-        cookie.is_none()
+        if cookie.is_none() && !env.policy.protect {
+            self.namespace.count(Counter::WouldCatch);
+        }
+        cookie.is_none() && env.policy.protect
     }
 
     /// Lets the flow decide about a packet, and does what it says.

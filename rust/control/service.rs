@@ -168,6 +168,9 @@ impl Do for Add {
             }
             Ok(Services::new(entries))
         })?;
+        if !now.policy.protect {
+            tenant.namespace().only_observe(&service);
+        }
         let flows = tenant.namespace().flows_of(&service);
         // Nobody listening, or a full buffer, does not undo what was done.
         let _ = FAMILY.multicast(info.net(), EVENTS, nl::CMD_SERVICE_NTF, Gfp::Kernel, |w| {

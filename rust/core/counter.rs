@@ -88,6 +88,10 @@ counters! {
     ClosePassed "close_passed" "Such closes that nobody made up for in time, let through."
     EmitFailed "emit_failed" "Packets of ours that could not be made or sent."
     IcmpTranslated "icmp_translated" "ICMP errors whose quotation was translated."
+    WouldHold "would_hold" "Packets of an observed service that would have waited for flow-commit."
+    WouldLower "would_lower" "Acknowledgements of an observed service that the ack gate would have lowered."
+    WouldBlank "would_blank" "SYNs to an observed service from which options would have been taken."
+    WouldCatch "would_catch" "Packets to an observed service without local socket; the stack answers them."
 }
 
 impl Counter {

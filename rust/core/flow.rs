@@ -28,6 +28,7 @@ use super::ghost::Ghost;
 use super::lost::Lost;
 use super::ring::{flags as log_flags, Desc, Kind};
 use super::seq::{C2s, Client, Local, Pos, S2c, Seq};
+use super::shadow::Shadow;
 use super::splice::Splice;
 use super::wire::{Key, Packet};
 
@@ -195,6 +196,8 @@ pub struct Flow {
     pub(super) close_held: Option<Lost>,
     /// Userspace can still continue it.
     pub(super) protected: bool,
+    /// Where the gates would stand if the service were not only observed.
+    pub(super) shadow: Shadow,
     pub(super) rescue: Rescue,
     /// When [`Flow::tick`] has something to do; `u64::MAX`: never.
     pub(super) deadline: u64,
@@ -255,6 +258,7 @@ impl Flow {
             lost: None,
             close_held: None,
             protected: true,
+            shadow: Shadow::default(),
             rescue: Rescue::None,
             deadline: u64::MAX,
             hold_deadline: u64::MAX,
@@ -445,6 +449,15 @@ impl Flow {
         self.object = None;
     }
 
+    /// The service is only observed from now on. What a flow needs to live goes on: one that was
+    /// continued stays translated, one that is being continued is brought to its end.
+    pub fn only_observed(&mut self, env: &Env, fx: &mut Effects) {
+        match self.phase {
+            Phase::Orphan => self.pass(env, fx),
+            _ => self.open_gates(fx),
+        }
+    }
+
     /// Lets the flow go on without protection; it cannot be continued elsewhere.
     pub(super) fn give_up_protection(&mut self, why: Counter, fx: &mut Effects) {
         if self.protected {
@@ -459,6 +472,7 @@ impl Flow {
     }
 
     fn open_gates(&mut self, fx: &mut Effects) {
+        self.shadow = Shadow::default();
         self.release_ack(fx);
         self.s2c.gate.open();
         self.hold_deadline = u64::MAX;

@@ -29,6 +29,7 @@ pub mod ring;
 pub mod segment;
 pub mod seq;
 pub mod served;
+mod shadow;
 pub mod splice;
 pub mod wire;
 

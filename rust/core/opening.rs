@@ -76,6 +76,9 @@ impl Flow {
             fx.count(Counter::Signed);
             return Verdict::Accept;
         }
+        if !env.policy.protect && (p.options().mptcp || p.options().fastopen) {
+            fx.count(Counter::WouldBlank);
+        }
         if env.policy.protect && self.phase == Phase::Opening {
             // Neither can be continued by another server: the client must not use them.
             if p.options().mptcp && p.blank_option(kind::MPTCP) {

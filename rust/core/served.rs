@@ -14,6 +14,7 @@ use super::gate::Word;
 use super::lost::Lost;
 use super::ring::{flags as log_flags, Kind};
 use super::seq::{C2s, Client, Local, Pos, S2c, Seq};
+use super::shadow::Shadow;
 use super::wire::{flags as tcp, Dir, Packet, Segment};
 
 /// A progress record is written each time the client has acknowledged so many bytes more:
@@ -159,6 +160,7 @@ impl Flow {
             self.c2s.next = end.plus(1);
             // A client that closes must learn that it was heard.
             self.c2s.gate.open();
+            self.shadow.open_ack();
         }
     }
 
@@ -192,11 +194,15 @@ impl Flow {
         self.s2c.logged = object.start;
         self.s2c.log_end = object.start.plus(u64::from(env.policy.head_limit));
         if env.gating() {
+            self.shadow = Shadow::default();
             self.c2s.gate.close(object.request, env.now);
             self.ack_deadline = u64::MAX;
             if env.policy.strict {
                 self.s2c.gate.close(object.start);
             }
+        } else {
+            let start = env.policy.strict.then_some(object.start);
+            self.shadow.close(object.request, start);
         }
     }
 
@@ -204,7 +210,7 @@ impl Flow {
     fn bound_request(&mut self, env: &Env, fx: &mut Effects) {
         let Some(object) = self.object else { return };
         let long = self.c2s.next.since(object.request) > u64::from(env.policy.request_limit);
-        if long && self.c2s.gate.open() {
+        if long && (self.c2s.gate.open() | self.shadow.open_ack()) {
             fx.count(Counter::RequestTooLong);
         }
     }
@@ -288,6 +294,9 @@ impl Flow {
                 }
                 return Verdict::Hold;
             }
+            if self.shadow.holds(end) && !between {
+                fx.count(Counter::WouldHold);
+            }
             self.s2c.next = self.s2c.next.max(end);
             self.ack_deadline = u64::MAX;
             if fin {
@@ -296,6 +305,7 @@ impl Flow {
             if self.object.and_then(|o| o.end).is_some_and(|e| end >= e) {
                 // The last bytes of the response carry the whole acknowledgement.
                 self.c2s.gate.open();
+                self.shadow.open_ack();
             }
         }
         if let Err(refused) = self.splice.s2c(p) {
@@ -303,7 +313,7 @@ impl Flow {
         }
         if let Some((tsval, tsecr)) = p.options().ts {
             self.clock.say(tsval);
-            if tsval != self.clock.sent {
+            if tsval != self.clock.sent && (env.policy.protect || self.depends_on_us()) {
                 // It was held, and overtaken: PAWS would drop it now (RFC 7323, section 5).
                 p.set_timestamps(self.clock.sent, tsecr);
             }
@@ -348,6 +358,9 @@ impl Flow {
         env: &Env,
         fx: &mut Effects,
     ) -> Verdict {
+        if self.shadow.lowers(word.ack) {
+            fx.count(Counter::WouldLower);
+        }
         if let Some(gate) = self.c2s.gate.position() {
             // Also where a gap ends at the gate.
             remove_sack_beyond(p, gate);
@@ -441,6 +454,10 @@ impl Flow {
         object.end = end;
         self.hold_deadline = u64::MAX;
         self.close_held = None;
+        self.shadow.commit(end.filter(|_| self.protected && env.policy.strict));
+        if end.is_none_or(|end| self.s2c.next >= end) {
+            self.shadow.open_ack();
+        }
         match end {
             Some(end) if self.protected => {
                 self.s2c.logged = end;

@@ -116,6 +116,8 @@ pub(super) struct Out {
     pub(super) window: u16,
     pub(super) ts: Option<(u32, u32)>,
     pub(super) sack: Vec<(u32, u32)>,
+    /// It leaves with other bytes than it came with.
+    pub(super) changed: bool,
 }
 
 impl Out {
@@ -225,6 +227,21 @@ impl Rig {
                 env,
             )
         });
+        let out = rig.client(syn);
+        (rig, out)
+    }
+
+    /// A flow of a service that is only observed, which has seen `syn` and nothing else.
+    pub(super) fn observed(syn: Tcp) -> (Self, Out) {
+        let mut rig = Self::around(|key, env| {
+            let mut env = *env;
+            env.policy.protect = false;
+            let mut bytes = syn.bytes(key, Dir::ToService);
+            let len = bytes.len() as u32;
+            let mut p = Packet::parse(&mut bytes, len, Csum::Full).unwrap();
+            Flow::opening(key, &mut p, &env)
+        });
+        rig.env.policy.protect = false;
         let out = rig.client(syn);
         (rig, out)
     }
@@ -372,6 +389,7 @@ impl Rig {
 
     fn show(&mut self, p: &Tcp, dir: Dir) -> Out {
         let mut bytes = p.bytes(*self.flow.key(), dir);
+        let before = bytes.clone();
         let len = bytes.len() as u32;
         let mut fx = Effects::new();
         let mut p = Packet::parse(&mut bytes, len, Csum::Full).unwrap();
@@ -380,14 +398,16 @@ impl Rig {
             Dir::ToClient => self.flow.hear_service(&mut p, &self.env, &mut fx),
         };
         let (o, sack) = (*p.options(), p.options().sack().to_vec());
+        let (seq, ack, window) = (p.seq(), p.ack(), p.window());
         Out {
             verdict,
             fx,
-            seq: p.seq(),
-            ack: p.ack(),
-            window: p.window(),
+            seq,
+            ack,
+            window,
             ts: o.ts,
             sack,
+            changed: bytes != before,
         }
     }
 

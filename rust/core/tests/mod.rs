@@ -8,6 +8,7 @@ mod icmp;
 mod joined;
 mod kit;
 mod lost;
+mod observe;
 mod packet;
 mod rescue;
 mod served;

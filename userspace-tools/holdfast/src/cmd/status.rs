@@ -52,6 +52,10 @@ const FINE: &[Counter] = &[
     Counter::Joined,
     Counter::Spliced,
     Counter::IcmpTranslated,
+    Counter::WouldHold,
+    Counter::WouldLower,
+    Counter::WouldBlank,
+    Counter::WouldCatch,
 ];
 
 impl Status {
