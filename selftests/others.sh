@@ -25,6 +25,8 @@ listens() {
 }
 
 site_up a b
+# Nobody is to have all of a file while it looks as if it was in the middle.
+in_ns client sysctl -qw net.ipv4.tcp_rmem="4096 65536 131072"
 object index.html 100
 object big 2000000
 site_start

@@ -153,8 +153,8 @@ def main() -> None:
         return Case(name, [], outcome="reset", why=f"unprotected ({why})", host=host, port=port, act=what)
 
     def curl(number: int, name: str, scheme: str, why: str, *options: str) -> Case:
-        # A port that no client before had, in either pass.
-        port = 45_000 + 100 * calm + number
+        # A port that no client before had, in either pass and over either protocol.
+        port = 45_000 + 200 * (":" in host) + 100 * calm + number
         pace = [] if calm else ["--limit-rate", "100k"]
         call = ["curl", "-sSk", *options, *pace, "--local-port", str(port), f"{scheme}://{url}/big", "-o", f"{folder}/got.{port}.{len(host)}"]
         talk = [(b"", Exact(data))]
