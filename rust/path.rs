@@ -205,10 +205,7 @@ impl Path {
         env: &Env,
         at: &wire::Measure,
     ) -> bool {
-        if !env.policy.reader
-            || flags & tcp::RST != 0
-            || flags & tcp::ACK == 0
-        {
+        if !env.policy.reader || flags & tcp::RST != 0 || flags & tcp::ACK == 0 {
             return false;
         }
         let Some(ends) = address(key) else {

@@ -114,6 +114,10 @@ impl Flow {
     }
 
     pub(super) fn syn_ack(&mut self, p: &mut Packet<'_>, env: &Env, fx: &mut Effects) -> Verdict {
+        if p.payload_len() > 0 {
+            // Data would pass the gates. Linux sends none (`tcp_make_synack`).
+            return Verdict::Drop(Counter::Malformed);
+        }
         if let Some((isn, offer)) = self.again {
             let acked = Seq::<Local, C2s>::new(p.ack());
             if self.splice.delta_c2s().to_client(acked) == isn.plus(1) {

@@ -454,7 +454,8 @@ impl Flow {
         object.end = end;
         self.hold_deadline = u64::MAX;
         self.close_held = None;
-        self.shadow.commit(end.filter(|_| self.protected && env.policy.strict));
+        self.shadow
+            .commit(end.filter(|_| self.protected && env.policy.strict));
         if end.is_none_or(|end| self.s2c.next >= end) {
             self.shadow.open_ack();
         }

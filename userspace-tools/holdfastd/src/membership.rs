@@ -509,9 +509,8 @@ impl Membership {
         if self.reached.is_none_or(|at| now.saturating_sub(at) < sure) {
             return;
         }
-        let able = |p: &&(&String, &Peer)| {
-            p.1.health == Health::Alive && p.1.connected && !p.1.drained
-        };
+        let able =
+            |p: &&(&String, &Peer)| p.1.health == Health::Alive && p.1.connected && !p.1.drained;
         let first = self
             .peers
             .iter()

@@ -173,6 +173,9 @@ impl Record {
             State::Idle | State::Unprotected(_) => true,
             State::Requesting(bytes) => bytes.len() <= REQUEST_LIMIT,
             State::Responding(o) => {
+                if o.end.is_some_and(far) {
+                    return false;
+                }
                 let behind = self.start.checked_add(o.sent.len() as u64);
                 let (Some(behind), head) = (behind, o.head as usize) else {
                     return false;

@@ -195,7 +195,7 @@ impl Scenario {
                 let last = rng.permille(500).then(|| rng.range(a, len.max(1) - 1 + 2));
                 Request {
                     id,
-                    range: part.then_some((a, last.map(|l| l.min(len - 1)))),
+                    range: part.then_some((a, last.map(|l| l.min(len.saturating_sub(1))))),
                     split: rng.permille(80).then(|| rng.range(1000, 300_000)),
                     pause: if rng.permille(300) {
                         0

@@ -35,6 +35,9 @@ fn beat(rng: &mut Rng, seq: u64) -> Beat {
             .map(|_| (VIP, number(rng, 1) as u32))
             .collect(),
         leaving: rng.permille(50),
+        deaf: rng.permille(50),
+        connected: rng.permille(900),
+        drained: rng.permille(50),
     }
 }
 

@@ -88,7 +88,6 @@ fn record(rng: &mut Rng) -> Record {
 /// A forged or spoiled record is refused or harmless: all that is computed from it stays within
 /// its bounds, and nothing of the client's stream is made up.
 #[test]
-#[ignore = "unsettled: a panic in recovery.rs for a record of a lying peer"]
 fn records() {
     run("records", |rng| {
         let now = number(rng, 0) as i64;

@@ -110,10 +110,11 @@ impl Receiver {
             .collect()
     }
 
-    /// Takes the payload and FIN of an acceptable segment at offset `off`.
+    /// Takes the payload and FIN of an acceptable segment at offset `off`; one before the stream
+    /// has wrapped around.
     pub fn data(&mut self, p: &Tcp, off: u64, sack: bool, odd: &mut Vec<Odd>, now: u64) {
         let mut bytes = &p.payload[..];
-        let end = off + bytes.len() as u64;
+        let end = off.wrapping_add(bytes.len() as u64);
         if p.has(flags::FIN) {
             if self.fin.is_some_and(|f| f != end) {
                 odd.push(Odd::Changed(end));
@@ -128,7 +129,7 @@ impl Receiver {
             odd.push(Odd::BeyondWindow(end - edge));
             bytes = &bytes[..bytes.len().min(edge.saturating_sub(off) as usize)];
         }
-        let end = off + bytes.len() as u64;
+        let end = off.wrapping_add(bytes.len() as u64);
         if p.payload.is_empty() {
             // A FIN alone.
         } else if end <= self.next {
