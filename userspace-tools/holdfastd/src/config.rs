@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::locate::Wrong;
+
 /// The whole file.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -37,6 +39,15 @@ pub struct Config {
     /// Programs to run in place of our own address takeover.
     #[serde(default)]
     pub hooks: Hooks,
+    /// Where counters can be read by Prometheus.
+    #[serde(default)]
+    pub metrics: Metrics,
+    /// How this node finds out whether it could take over.
+    #[serde(default)]
+    pub readiness: Readiness,
+    /// Where it was read; empty if it was not.
+    #[serde(skip)]
+    pub file: PathBuf,
 }
 
 /// This node.
@@ -76,6 +87,13 @@ pub struct Peer {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Service {
+    /// What metrics and messages call it; address and port if nothing else.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// Where this node's own server can be asked while the address is elsewhere; the loopback
+    /// address and the same port if nothing else, nowhere if it is `"none"`.
+    #[serde(default)]
+    pub check: Option<LocalServer>,
     /// Its address, with the length of its prefix on the interface.
     pub address: Prefix,
     /// The interface that has the address on the node that owns it.
@@ -104,6 +122,53 @@ pub struct Service {
     /// Most bytes of a request that the ack gate holds.
     #[serde(default = "request_limit")]
     pub request_limit: u32,
+}
+
+impl Service {
+    /// Its address and port.
+    pub fn socket(&self) -> SocketAddr {
+        SocketAddr::new(self.address.addr, self.port)
+    }
+
+    /// What it is called.
+    pub fn name(&self) -> String {
+        match &self.name {
+            Some(name) => name.clone(),
+            None => self.socket().to_string(),
+        }
+    }
+
+    /// Where this node's own server can be asked.
+    pub fn check(&self) -> Option<SocketAddr> {
+        match self.check {
+            Some(LocalServer::None) => None,
+            Some(LocalServer::At(at)) => Some(at),
+            None if self.address.addr.is_ipv4() => {
+                Some((std::net::Ipv4Addr::LOCALHOST, self.port).into())
+            }
+            None => Some((std::net::Ipv6Addr::LOCALHOST, self.port).into()),
+        }
+    }
+}
+
+/// Where a server can be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LocalServer {
+    /// Nowhere.
+    None,
+    /// There.
+    At(SocketAddr),
+}
+
+impl<'de> Deserialize<'de> for LocalServer {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(d)?;
+        let wrong = || serde::de::Error::custom("neither ADDRESS:PORT nor \"none\"");
+        match &*text {
+            "none" => Ok(LocalServer::None),
+            at => at.parse().map(LocalServer::At).map_err(|_| wrong()),
+        }
+    }
 }
 
 // The defaults of the module (`rust/services.rs`), always said, so that a value that was taken
@@ -315,15 +380,55 @@ pub struct Hooks {
     pub down: Option<Vec<String>>,
 }
 
+/// Where counters can be read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Metrics {
+    /// Address and port of an HTTP server for them; none if absent.
+    pub listen: Option<SocketAddr>,
+    /// It may be an address that others than this machine reach.
+    pub remote: bool,
+}
+
+/// How this node finds out whether it could take over.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Readiness {
+    /// Milliseconds between two questions to the local server.
+    pub interval_ms: u64,
+    /// Most milliseconds that clocks of two nodes may differ by.
+    pub clock_ms: u64,
+}
+
+impl Default for Readiness {
+    fn default() -> Self {
+        Readiness {
+            interval_ms: 2000,
+            clock_ms: 1000,
+        }
+    }
+}
+
 impl Config {
     /// Reads a file.
     ///
     /// # Errors
     ///
-    /// A sentence for a person.
+    /// A sentence for a person, with file, line and key.
     pub fn read(path: &Path) -> Result<Config, String> {
+        Self::read_with_text(path).map(|(config, _)| config)
+    }
+
+    /// Reads a file; also its text, for what more there may be to say of its keys.
+    ///
+    /// # Errors
+    ///
+    /// As [`Config::read`].
+    pub fn read_with_text(path: &Path) -> Result<(Config, String), String> {
         let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
-        Self::parse(&text).map_err(|e| format!("{}: {e}", path.display()))
+        let mut config = Self::parse(&text).map_err(|e| format!("{}: {e}", path.display()))?;
+        config.file = path.to_owned();
+        Ok((config, text))
     }
 
     /// Reads the text of a file.
@@ -333,67 +438,87 @@ impl Config {
     /// A sentence for a person, with line and key.
     pub fn parse(text: &str) -> Result<Config, String> {
         let config: Config = toml::from_str(text).map_err(|e| e.to_string())?;
-        config.check()?;
+        config.check().map_err(|wrong| wrong.at_line(text))?;
         Ok(config)
     }
 
-    fn check(&self) -> Result<(), String> {
-        let must = |right: bool, what: &str| if right { Ok(()) } else { Err(what.to_owned()) };
-        must(
-            self.heartbeat.interval_ms >= 5,
-            "heartbeat.interval-ms: must be 5 at least",
-        )?;
-        must(
-            self.heartbeat.misses >= 1,
-            "heartbeat.misses: must be 1 at least",
-        )?;
+    fn check(&self) -> Result<(), Wrong> {
+        let must = |right: bool, key: &str, i: usize, what: &str| match right {
+            true => Ok(()),
+            false => Err(Wrong::new(key, i, what)),
+        };
+        let (beat, ready) = (&self.heartbeat, &self.readiness);
+        let at_least = |n: u64, least: u64, key: &str| {
+            must(n >= least, key, 0, &format!("must be {least} at least"))
+        };
+        at_least(beat.interval_ms, 5, "heartbeat.interval-ms")?;
+        at_least(beat.misses.into(), 1, "heartbeat.misses")?;
+        at_least(self.recovery.concurrency as u64, 1, "recovery.concurrency")?;
+        at_least(ready.interval_ms, 100, "readiness.interval-ms")?;
+        at_least(ready.clock_ms, 1, "readiness.clock-ms")?;
         must(
             !self.services.is_empty(),
-            "service: there must be one at least",
+            "service",
+            0,
+            "there must be one at least",
         )?;
+        let remote = |at: &SocketAddr| !at.ip().is_loopback();
         must(
-            self.recovery.concurrency >= 1,
-            "recovery.concurrency: must be 1 at least",
+            self.metrics.remote || !self.metrics.listen.as_ref().is_some_and(remote),
+            "metrics.listen",
+            0,
+            "others than this machine can read it: say remote = true if that is meant",
         )?;
-        must(
-            (1..=86_400_000).contains(&self.recovery.locate_ms),
-            "recovery.locate-ms: must be 1 to 86400000",
-        )?;
-        must(
-            (1..=31_536_000).contains(&self.recovery.idle_s),
-            "recovery.idle-s: must be 1 to 31536000",
-        )?;
+        let within = |n: u64, most: u64, key: &str| {
+            let right = (1..=most).contains(&n);
+            must(right, key, 0, &format!("must be 1 to {most}"))
+        };
+        within(self.recovery.locate_ms, 86_400_000, "recovery.locate-ms")?;
+        within(self.recovery.idle_s, 31_536_000, "recovery.idle-s")?;
         let mut names = vec![(&self.node.name, self.node.priority)];
-        for p in &self.peers {
-            if names.iter().any(|(n, _)| *n == &p.name) {
-                return Err(format!("peer.name: {:?} stands twice", p.name));
-            }
-            if names.iter().any(|(_, q)| *q == p.priority) {
-                return Err(format!("peer.priority: {} stands twice", p.priority));
-            }
+        for (i, p) in self.peers.iter().enumerate() {
+            let twice = |what: String| Err(format!("{what} stands twice"));
+            let unique = if names.iter().any(|(n, _)| *n == &p.name) {
+                twice(format!("{:?}", p.name)).map_err(|e| Wrong::new("peer.name", i, e))
+            } else if names.iter().any(|(_, q)| *q == p.priority) {
+                twice(p.priority.to_string()).map_err(|e| Wrong::new("peer.priority", i, e))
+            } else {
+                Ok(())
+            };
+            unique?;
             names.push((&p.name, p.priority));
         }
-        for s in &self.services {
-            must(s.port != 0, "service.port: must not be 0")?;
+        for (i, s) in self.services.iter().enumerate() {
+            let before = &self.services[..i];
+            let at_most = |n: u64, most: u64, key: &str| {
+                must(n <= most, key, i, &format!("must be {most} at most"))
+            };
+            must(s.port != 0, "service.port", i, "must not be 0")?;
+            at_most(s.head_limit.into(), 65536, "service.head-limit")?;
+            at_most(s.request_limit.into(), 65536, "service.request-limit")?;
+            at_most(s.hold_ms.into(), 10_000, "service.hold-ms")?;
+            at_most(s.restart_ms, 60_000, "service.restart-ms")?;
+            at_most(s.verdict_ms.into(), 60_000, "service.verdict-ms")?;
+            must(s.hold_ms > 0, "service.hold-ms", i, "must not be 0")?;
+            must(s.verdict_ms > 0, "service.verdict-ms", i, "must not be 0")?;
+            let twice = before.iter().any(|o| o.socket() == s.socket());
             must(
-                s.head_limit <= 65536,
-                "service.head-limit: must be 65536 at most",
+                !twice,
+                "service.port",
+                i,
+                "the same address and port stand twice",
             )?;
+            let named = before.iter().any(|o| o.name() == s.name());
+            must(!named, "service.name", i, "stands twice")?;
+            let elsewhere = |o: &Service| {
+                o.address.addr == s.address.addr
+                    && (o.address != s.address || o.interface != s.interface)
+            };
             must(
-                s.request_limit <= 65536,
-                "service.request-limit: must be 65536 at most",
-            )?;
-            must(
-                s.hold_ms <= 10_000,
-                "service.hold-ms: must be 10000 at most",
-            )?;
-            must(
-                s.restart_ms <= 60_000,
-                "service.restart-ms: must be 60000 at most",
-            )?;
-            must(
-                s.verdict_ms <= 60_000,
-                "service.verdict-ms: must be 60000 at most",
+                !before.iter().any(elsewhere),
+                "service.address",
+                i,
+                "stands twice, with another prefix length or interface",
             )?;
         }
         Ok(())
@@ -445,8 +570,10 @@ port = 80
         let e = broken("192.0.2.10/24", "192.0.2.10");
         assert!(e.contains("line 14") && e.contains("prefix length"), "{e}");
         let e = broken("port = 80", "port = 0");
-        assert!(e.contains("service.port"), "{e}");
+        assert_eq!(e, "line 16: service.port: must not be 0");
         let e = broken("name = \"b\"", "name = \"a\"");
-        assert!(e.contains("stands twice"), "{e}");
+        assert_eq!(e, "line 9: peer.name: \"a\" stands twice");
+        let e = broken("[[peer]]", "[metrics]\nlisten = \"10.0.0.1:9\"\n[[peer]]");
+        assert!(e.starts_with("line 9: metrics.listen: others"), "{e}");
     }
 }

@@ -3,6 +3,7 @@
 //! The control socket: a JSON object a line asks, a JSON object a line answers.
 //!
 //! `{"op": "status"}`, `{"op": "peers"}`, `{"op": "flows"}`, `{"op": "timeline"}`,
+//! `{"op": "ready"}`, `{"op": "metrics"}`, `{"op": "reload"}`,
 //! `{"op": "why", "client": "192.0.2.7:40000"}`, `{"op": "drain", "deadline_ms": 5000,
 //! "to": "b"}` (both may be absent; answered when it is done), `{"op": "undrain"}`.
 
@@ -34,6 +35,12 @@ pub enum Request {
     Flows,
     /// What happened.
     Timeline,
+    /// Whether this node could take over, and why not.
+    Ready,
+    /// Counters, as Prometheus reads them.
+    Metrics,
+    /// Read the configuration again, and do what it says.
+    Reload,
     /// Whether and why not a flow is protected.
     Why {
         /// Address and port of the client.

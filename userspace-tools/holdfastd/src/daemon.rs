@@ -3,7 +3,7 @@
 //! Brings heartbeats, links, the log, time and questions to the parts that decide, one after
 //! the other on one thread.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{json, Value};
 use tokio::net::{TcpListener, UdpSocket};
-use tokio::sync::{mpsc, oneshot};
-use tokio::time::{interval, sleep, MissedTickBehavior};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{interval, sleep, Interval, MissedTickBehavior};
 
 use libholdfast::record::State;
 
@@ -23,6 +24,7 @@ use crate::engine::Engine;
 use crate::kernel::{Entry, Kernel};
 use crate::link::{self, LinkEvent};
 use crate::membership::{Beat, Change, Membership};
+use crate::ready::Ready;
 use crate::seal::{Seal, Secret};
 use crate::store::Update;
 use crate::takeover::{self, Address};
@@ -38,30 +40,44 @@ const SYNC_CHUNK: usize = 256;
 /// Longest deadline of a drain in milliseconds: a day.
 const DRAIN_LONGEST: u64 = 86_400_000;
 
+/// What the key of links is made for.
+const LINKS: &str = "holdfast records 1";
+
 /// A daemon that is set up.
 pub struct Daemon<K> {
     pub(crate) config: Config,
     pub(crate) engine: Engine<K>,
     pub(crate) membership: Membership,
     pub(crate) addresses: HashMap<IpAddr, Address>,
-    seal: Seal,
-    socket: UdpSocket,
-    peers: Vec<(String, SocketAddr)>,
+    pub(crate) seal: Seal,
+    pub(crate) socket: UdpSocket,
+    pub(crate) peers: Vec<(String, SocketAddr)>,
     /// Number of the connection, and where updates go in.
     pub(crate) links: HashMap<String, (u64, Tell)>,
     pub(crate) started: Instant,
-    events: mpsc::Receiver<LinkEvent>,
-    moved_tx: mpsc::Sender<Moved>,
-    moved: mpsc::Receiver<Moved>,
-    watch: Watch,
+    pub(crate) events: mpsc::Receiver<LinkEvent>,
+    pub(crate) moved_tx: mpsc::Sender<Moved>,
+    pub(crate) ready: Ready,
+    pub(crate) suspected: HashSet<String>,
+    pub(crate) secret: Secret,
+    /// Tasks that end with us.
+    pub(crate) tasks: JoinSet<()>,
+    /// The tasks that tell peers our records.
+    pub(crate) tellers: HashMap<String, AbortHandle>,
+    pub(crate) events_tx: mpsc::Sender<LinkEvent>,
+    pub(crate) names: watch::Sender<Vec<String>>,
+    /// Heartbeats come in another rhythm since a moment ago.
+    pub(crate) retimed: bool,
+    pub(crate) moved: mpsc::Receiver<Moved>,
+    pub(crate) watch: Watch,
     pub(crate) drain: Drain,
 }
 
 /// Where numbered updates for a peer go in.
-type Tell = mpsc::Sender<(u64, Vec<Update>)>;
+pub(crate) type Tell = mpsc::Sender<(u64, Vec<Update>)>;
 
 /// An address was moved, to this node if `true`, or could not be.
-type Moved = (IpAddr, bool, Result<(), String>);
+pub(crate) type Moved = (IpAddr, bool, Result<(), String>);
 
 impl<K: Kernel> Daemon<K> {
     /// Opens the sockets, creates the services, starts the links.
@@ -84,14 +100,10 @@ impl<K: Kernel> Daemon<K> {
         let mut engine = Engine::new(kernel, &config, timeline);
         engine.start().map_err(|e| format!("kernel: {e}"))?;
 
-        let address = |s: &crate::config::Service| Address {
-            prefix: s.address,
-            interface: s.interface.clone(),
-        };
         let addresses: HashMap<_, _> = config
             .services
             .iter()
-            .map(|s| (s.address.addr, address(s)))
+            .map(|s| (s.address.addr, Address::of(s)))
             .collect();
         let mut membership = Membership::new(
             (&config.node.name, config.node.priority),
@@ -108,36 +120,55 @@ impl<K: Kernel> Daemon<K> {
         }
 
         let (events_tx, events) = mpsc::channel(1024);
-        let key = secret.key("holdfast records 1");
+        let key = secret.key(LINKS);
         let names = config.peers.iter().map(|p| p.name.clone()).collect();
-        tokio::spawn(link::listen(listener, names, key, events_tx.clone()));
+        let (names, known) = watch::channel(names);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(link::listen(listener, known, key, events_tx.clone()));
         let peers: Vec<_> = config
             .peers
             .iter()
             .map(|p| (p.name.clone(), p.address))
             .collect();
-        for peer in &peers {
-            let name = config.node.name.clone();
-            tokio::spawn(link::tell(name, peer.clone(), key, events_tx.clone()));
-        }
         let (moved_tx, moved) = mpsc::channel(64);
         let watch = Watch::new(&config, &addresses)?;
-        Ok(Daemon {
+        let mut daemon = Daemon {
             config,
             engine,
             membership,
             addresses,
             seal: Seal::new(secret, "holdfast heartbeat 1"),
             socket,
-            peers,
+            peers: Vec::new(),
             links: HashMap::new(),
             started: Instant::now(),
             events,
             moved_tx,
+            ready: Ready::default(),
+            suspected: HashSet::new(),
+            secret: secret.clone(),
+            tellers: HashMap::new(),
+            tasks,
+            events_tx,
+            names,
+            retimed: false,
             moved,
             watch,
             drain: Drain::default(),
-        })
+        };
+        for peer in peers {
+            daemon.tell(peer);
+        }
+        Ok(daemon)
+    }
+
+    /// Begins to tell a peer what we have and that we live.
+    pub(crate) fn tell(&mut self, peer: (String, SocketAddr)) {
+        let (name, key) = (&self.config.node.name, self.secret.key(LINKS));
+        let task = link::tell(name.clone(), peer.clone(), key, self.events_tx.clone());
+        let task = self.tasks.spawn(task);
+        self.tellers.insert(peer.0.clone(), task);
+        self.peers.push(peer);
     }
 
     /// Runs until `stop` is ready. `log`: entries of the kernel's log in order.
@@ -152,10 +183,8 @@ impl<K: Kernel> Daemon<K> {
         stop: impl Future<Output = ()>,
     ) -> Result<(), String> {
         let period = self.config.heartbeat.interval();
-        let mut beat = interval(period);
-        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut tick = interval((period / 5).min(Duration::from_millis(10)));
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut beat = rhythm(period);
+        let mut tick = rhythm(pace(period));
         let mut packet = vec![0; 2048];
         let mut stopping = false;
         tokio::pin!(stop);
@@ -183,10 +212,15 @@ impl<K: Kernel> Daemon<K> {
                     stopping = true;
                     self.drain(self.config.drain.stop(), None, None);
                 }
+                Some(found) = self.ready.found.recv() => self.ready.learn(found),
             }
             self.server_step();
             self.flush();
             self.drain_step();
+            if std::mem::take(&mut self.retimed) {
+                beat = rhythm(self.config.heartbeat.interval());
+                tick = rhythm(pace(self.config.heartbeat.interval()));
+            }
             if stopping && self.may_end() {
                 break;
             }
@@ -220,6 +254,9 @@ impl<K: Kernel> Daemon<K> {
             Some(Ok(beat)) => {
                 let changes = self.membership.hear(&beat, self.time());
                 self.changed(changes);
+                if self.membership.is_alive(&beat.from) && self.suspected.remove(&beat.from) {
+                    self.engine.count("suspicions-false");
+                }
             }
             _ => self.engine.count("heartbeats-refused"),
         }
@@ -240,6 +277,7 @@ impl<K: Kernel> Daemon<K> {
         let calm = self.membership.is_calm();
         self.watch.ask(self.membership.in_doubt(), calm, now);
         self.engine.tick(monotonic());
+        self.ready_tick();
     }
 
     pub(crate) fn changed(&mut self, changes: Vec<Change>) {
@@ -251,6 +289,8 @@ impl<K: Kernel> Daemon<K> {
                         .note("peer-alive", json!({"peer": peer}));
                 }
                 Change::Suspect(peer) => {
+                    self.engine.count("suspicions");
+                    self.suspected.insert(peer.clone());
                     self.engine
                         .timeline
                         .note("peer-suspect", json!({"peer": peer}));
@@ -271,6 +311,9 @@ impl<K: Kernel> Daemon<K> {
                     let ms = silent.as_millis() as u64;
                     let note = json!({"peer": peer, "silent_ms": ms});
                     self.engine.timeline.note("peer-dead", note);
+                    self.engine.count("deaths");
+                    self.suspected.remove(&peer);
+                    self.ready.forget(&peer);
                     // It connects and is told everything anew when it is back.
                     self.links.remove(&peer);
                     self.engine.quorum.leave(&peer);
@@ -358,6 +401,8 @@ impl<K: Kernel> Daemon<K> {
                         return;
                     }
                 }
+                // Who has heard this has heard all of it.
+                let _ = tx.try_send((0, vec![self.ready.about()]));
             }
             LinkEvent::Down { peer, conn } => {
                 if self.links.get(&peer).is_some_and(|(c, _)| *c == conn) {
@@ -374,7 +419,12 @@ impl<K: Kernel> Daemon<K> {
                 }
             }
             LinkEvent::Told { peer, updates } => {
+                // It may be one of the group no more.
+                if !self.tellers.contains_key(&peer) {
+                    return;
+                }
                 for update in updates {
+                    self.ready.hear(&peer, &update, self.time());
                     match update {
                         Update::HandOver { addr, generation } => {
                             self.offered(&peer, addr, generation);
@@ -386,7 +436,7 @@ impl<K: Kernel> Daemon<K> {
         }
     }
 
-    fn unlink(&mut self, peer: &str) {
+    pub(crate) fn unlink(&mut self, peer: &str) {
         self.links.remove(peer);
         self.engine.quorum.leave(peer);
         self.engine.settle();
@@ -419,14 +469,19 @@ impl<K: Kernel> Daemon<K> {
                 return self.drain(wait, to.as_deref(), Some(reply));
             }
             Request::Undrain => self.undrain(),
+            Request::Reload => self.reload_file(),
             question => self.answer(question),
         };
         let _ = reply.send(answer);
     }
 
-    fn answer(&self, request: &Request) -> Value {
+    fn answer(&mut self, request: &Request) -> Value {
         match request {
-            Request::Drain { .. } | Request::Undrain => json!({"error": "not a question"}),
+            Request::Drain { .. } | Request::Undrain | Request::Reload => {
+                json!({"error": "not a question"})
+            }
+            Request::Ready => self.readiness(),
+            Request::Metrics => json!({"text": self.metrics()}),
             Request::Status => {
                 let (rescues, active) = self.engine.rescues.len();
                 let dead = self.engine.flows().filter(|(_, t)| t.is_dead()).count();
@@ -498,6 +553,18 @@ impl<K: Kernel> Daemon<K> {
             .map(|(a, o, g)| json!({"address": a.to_string(), "owner": o, "generation": g}))
             .collect()
     }
+}
+
+/// Ticks of `period`, later ones moved if one comes late.
+fn rhythm(period: Duration) -> Interval {
+    let mut ticks = interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+/// How often time is looked at, where heartbeats come every `period`.
+fn pace(period: Duration) -> Duration {
+    (period / 5).min(Duration::from_millis(10))
 }
 
 fn state(state: &State) -> Value {

@@ -6,20 +6,21 @@
 //! in a [`Quorum`]. Flows of dead nodes are the matter of `rescue.rs`.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use libholdfast::record::{Clock, Record};
+use libholdfast::record::{Clock, Record, State, Way};
 use libholdfast::tracker::{Action, Event, Release, Tracker};
 use libholdfast::types::FlowKey;
 use serde_json::json;
 
-use crate::config::{Commit, Config, Recovery, Service};
+use crate::config::{Commit, Config, Mode, Recovery, Service};
 use crate::handover::Handed;
 use crate::kernel::{doubt_counter, Entry, Kernel, Refused, Verdict, What};
 use crate::process::Restarts;
 use crate::quorum::Quorum;
 use crate::rescue::Rescues;
 use crate::store::{Store, Update};
+use crate::tally::Tally;
 use crate::timeline::Timeline;
 
 /// What waits for records to be safe.
@@ -38,6 +39,7 @@ pub struct Engine<K> {
     pub timeline: Timeline,
     pub quorum: Quorum<Wait>,
     pub counts: BTreeMap<String, u64>,
+    pub tally: Tally,
     pub(crate) trackers: HashMap<u64, Tracker>,
     pub(crate) by_key: HashMap<FlowKey, u64>,
     pub(crate) rescues: Rescues,
@@ -46,7 +48,8 @@ pub struct Engine<K> {
     pub(crate) limits: Recovery,
     pub(crate) services: Vec<Service>,
     updates: Vec<(u64, Update)>,
-    lost: u64,
+    /// Entries of the log that were lost.
+    pub(crate) lost: u64,
 }
 
 impl<K: Kernel> Engine<K> {
@@ -58,6 +61,7 @@ impl<K: Kernel> Engine<K> {
             timeline,
             quorum: Quorum::new(config.records.quorum),
             counts: BTreeMap::new(),
+            tally: Tally::default(),
             trackers: HashMap::new(),
             by_key: HashMap::new(),
             rescues: Rescues::default(),
@@ -91,7 +95,7 @@ impl<K: Kernel> Engine<K> {
                     flow.s2c_acked,
                 );
                 self.trackers.insert(flow.id, t);
-                self.count("flows-adopted");
+                self.count_of(flow.key.service, "flows-adopted");
             }
         }
         Ok(())
@@ -104,13 +108,26 @@ impl<K: Kernel> Engine<K> {
         }
     }
 
+    /// Adds one to `name`, of the daemon and of a service.
+    pub(crate) fn count_of(&mut self, service: SocketAddr, name: &str) {
+        self.count(name);
+        self.tally.count(service, name);
+    }
+
+    /// The service at an address and port.
+    pub(crate) fn service(&self, of: SocketAddr) -> Option<&Service> {
+        self.services.iter().find(|s| s.socket() == of)
+    }
+
     fn is_strict(&self, key: &FlowKey) -> bool {
-        let ours =
-            |s: &&Service| s.address.addr == key.service.ip() && s.port == key.service.port();
-        self.services
-            .iter()
-            .find(ours)
-            .is_none_or(|s| s.commit == Commit::Strict)
+        let service = self.service(key.service);
+        service.is_none_or(|s| s.commit == Commit::Strict)
+    }
+
+    /// Whether flows of a service are only observed.
+    pub(crate) fn observes(&self, service: SocketAddr) -> bool {
+        let service = self.service(service);
+        service.is_some_and(|s| s.mode == Mode::Observe)
     }
 
     /// Whether flows of `addr` are ours to protect.
@@ -165,8 +182,9 @@ impl<K: Kernel> Engine<K> {
                 }
                 self.put(t.record(), now);
                 self.trackers.insert(flow, t);
-                self.count("flows-opened");
-                if self.handed.goes(desc.key.service.ip()) {
+                self.count_of(desc.key.service, "flows-opened");
+                let goes = self.handed.goes(desc.key.service.ip());
+                if goes && !self.observes(desc.key.service) {
                     self.silence(flow, &desc.key);
                 }
             }
@@ -229,13 +247,17 @@ impl<K: Kernel> Engine<K> {
         let actions = tracker.hear(event);
         let record = tracker.record().clone();
         for action in actions {
+            let service = record.key.service;
             match action {
                 Action::Replicate => self.put(&record, now),
                 Action::Checkpoint => self.send(Update::mark(&record, now)),
                 Action::Commit(release) => {
+                    if let Some(way) = response(&record.state) {
+                        self.count_of(service, way);
+                    }
                     self.quorum.wait(Wait::Release(flow, record.key, release));
                 }
-                Action::Count(doubt) => self.count(&doubt_counter(doubt)),
+                Action::Count(doubt) => self.count_of(service, &doubt_counter(doubt)),
                 Action::Forget => {
                     self.drop_record(&record);
                     self.restarts.forget(&record.key);
@@ -243,7 +265,7 @@ impl<K: Kernel> Engine<K> {
                     if self.by_key.get(&record.key) == Some(&flow) {
                         self.by_key.remove(&record.key);
                     }
-                    self.count("flows-closed");
+                    self.count_of(service, "flows-closed");
                 }
             }
         }
@@ -311,9 +333,14 @@ impl<K: Kernel> Engine<K> {
             .collect();
         for flow in flows {
             if let Some(t) = self.trackers.remove(&flow) {
-                self.end(&t.record().key, Verdict::Abandon);
-                self.handed.leaves(t.record().key);
-                self.count("flows-abandoned");
+                let key = t.record().key;
+                if self.observes(key.service) {
+                    self.count_of(key.service, "would-abandon");
+                    continue;
+                }
+                self.end(&key, Verdict::Abandon);
+                self.handed.leaves(key);
+                self.count_of(key.service, "flows-abandoned");
             }
         }
         for key in self.rescues.drop_address(addr) {
@@ -334,5 +361,17 @@ impl<K: Kernel> Engine<K> {
     /// Live flows as (number, tracker).
     pub fn flows(&self) -> impl Iterator<Item = (u64, &Tracker)> {
         self.trackers.iter().map(|(f, t)| (*f, t))
+    }
+}
+
+/// The count of a response whose record is complete: how its rest could be had.
+fn response(state: &State) -> Option<&'static str> {
+    let State::Responding(object) = state else {
+        return None;
+    };
+    match object.way {
+        Way::Range { .. } => Some("responses-range"),
+        Way::Stored => Some("responses-stored"),
+        Way::None(_) => None,
     }
 }

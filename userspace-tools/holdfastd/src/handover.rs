@@ -83,7 +83,7 @@ impl<K: Kernel> Engine<K> {
         let (mut stuck, mut ends) = (Vec::new(), HashMap::new());
         for (flow, tracker) in &self.trackers {
             let record = tracker.record();
-            if record.key.service.ip() != addr {
+            if record.key.service.ip() != addr || self.observes(record.key.service) {
                 continue;
             }
             match &record.state {
@@ -123,10 +123,13 @@ impl<K: Kernel> Engine<K> {
         let stuck = self.stuck(addr);
         for key in &stuck {
             self.end(key, Verdict::Reset);
-            self.count("drain-reset");
+            self.count_of(key.service, "drain-reset");
         }
         let lost: HashSet<_> = stuck.iter().copied().collect();
-        let there = |r: &Record| r.key.service.ip() == addr && !lost.contains(&r.key);
+        // The sockets of an observed service are left alone, and found by `abandon` later.
+        let there = |r: &Record| {
+            r.key.service.ip() == addr && !lost.contains(&r.key) && !self.observes(r.key.service)
+        };
         let flows: Vec<_> = self
             .trackers
             .iter()
@@ -166,7 +169,7 @@ impl<K: Kernel> Engine<K> {
         if self.by_key.get(&record.key) == Some(&flow) {
             self.by_key.remove(&record.key);
         }
-        self.count("flows-handed-over");
+        self.count_of(record.key.service, "flows-handed-over");
         self.handed.records.insert(record.key, record);
     }
 

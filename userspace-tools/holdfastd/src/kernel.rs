@@ -3,6 +3,8 @@
 //! What the daemon wants of the kernel module: a trait, so that everything above it runs
 //! against a stand-in too.
 
+use std::net::SocketAddr;
+
 use libholdfast::http::Doubt;
 use libholdfast::record::Record;
 use libholdfast::recovery::Word;
@@ -80,6 +82,12 @@ pub struct Splice<'a> {
 pub trait Kernel {
     /// Protects a service, or changes its policy.
     fn service_add(&mut self, service: &Service) -> Result<(), Refused>;
+    /// Protects a service no more.
+    fn service_del(&mut self, service: SocketAddr) -> Result<(), Refused>;
+    /// The counters of the module.
+    fn stats(&mut self) -> Result<Vec<(String, u64)>, Refused>;
+    /// Bytes in the log that were not read yet, as of the last look, and bytes that fit.
+    fn log_fill(&self) -> (u64, u64);
     /// The flows that are there.
     fn flows(&mut self) -> Result<Vec<FlowInfo>, Refused>;
     /// Lets go what is safe.

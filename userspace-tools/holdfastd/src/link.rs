@@ -15,7 +15,7 @@ use snow::{HandshakeState, TransportState};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, sleep_until, timeout, Instant};
 
 use crate::store::Update;
@@ -43,6 +43,9 @@ const GONE: Duration = Duration::from_secs(10);
 /// counted on, responses wait for it.
 const PATIENCE: Duration = Duration::from_secs(1);
 const RETRY: Duration = Duration::from_millis(200);
+
+/// Names of the peers, as they are now.
+pub type Names = watch::Receiver<Vec<String>>;
 
 /// What comes of the links.
 #[derive(Debug)]
@@ -183,6 +186,7 @@ impl Channel {
             while let Some(next) = rest.peek() {
                 let len = match next {
                     Update::Put(bytes) => bytes.len() + 16,
+                    Update::About { daemon, module, .. } => daemon.len() + module.len() + 32,
                     _ => 160,
                 };
                 if !some.is_empty() && size + len > FRAME {
@@ -267,14 +271,15 @@ async fn told(
                 let Some((mut number, mut batch)) = next else { return Ok(()) };
                 while batch.len() < BATCH {
                     let Ok((n, more)) = updates.try_recv() else { break };
-                    number = n;
+                    number = number.max(n);
                     batch.extend(more);
                 }
                 out.clear();
                 if confirmed == sent {
                     heard = Instant::now();
                 }
-                sent = number;
+                // What has no number is not confirmed.
+                sent = sent.max(number);
                 channel.seal_updates(&mut out, number, batch)?;
                 timeout(PATIENCE, channel.write.write_all(&out)).await??;
             }
@@ -299,7 +304,7 @@ async fn told(
 /// Takes the connections of peers, for ever.
 pub async fn listen(
     listener: TcpListener,
-    peers: Vec<String>,
+    peers: Names,
     key: [u8; 32],
     events: mpsc::Sender<LinkEvent>,
 ) {
@@ -319,7 +324,7 @@ pub async fn listen(
 
 async fn hear(
     stream: TcpStream,
-    peers: &[String],
+    peers: &Names,
     key: &[u8; 32],
     events: &mpsc::Sender<LinkEvent>,
 ) -> io::Result<()> {
@@ -329,7 +334,7 @@ async fn hear(
     let Message::Hello { name } = channel.unseal(&first)? else {
         return Err(bad("no hello"));
     };
-    if !peers.contains(&name) {
+    if !peers.borrow().contains(&name) {
         return Err(bad("not of the group"));
     }
     let mut out = Vec::new();
@@ -364,7 +369,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let (tx, rx) = mpsc::channel(64);
-        tokio::spawn(listen(listener, vec!["a".into()], [7; 32], tx.clone()));
+        let (_, names) = watch::channel(vec!["a".into()]);
+        tokio::spawn(listen(listener, names, [7; 32], tx.clone()));
         tokio::spawn(tell("a".into(), ("b".into(), addr), key, tx));
         rx
     }

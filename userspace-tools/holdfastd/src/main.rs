@@ -4,17 +4,19 @@
 
 #![forbid(unsafe_code)]
 
+use std::future::Future;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use tokio::signal::unix::{signal, SignalKind};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use holdfastd::config::Config;
-use holdfastd::control;
+use holdfastd::control::{self, Asked, Request};
 use holdfastd::daemon::Daemon;
 use holdfastd::module::Module;
 use holdfastd::notify::notify;
+use holdfastd::scrape;
 use holdfastd::seal::{random, Secret};
 
 const HELP: &str = "\
@@ -23,6 +25,8 @@ Usage: holdfastd [--config FILE] [--log-json] [--check]
   --config FILE  configuration, /etc/holdfast/holdfastd.toml if not given
   --log-json     write events to standard error as JSON, one a line
   --check        read the configuration, say what is wrong with it, and end
+
+A SIGHUP makes it read the configuration again, as \"holdfast reload\" does.
 ";
 
 struct Options {
@@ -73,6 +77,10 @@ async fn run(o: Options) -> Result<(), String> {
     let path = config.node.control.clone();
     let socket = control::bind(&path).map_err(|e| format!("{}: {e}", path.display()))?;
     let (ask, asked) = mpsc::channel(16);
+    if let Some(at) = config.metrics.listen {
+        tokio::spawn(scrape::serve(scrape::bind(at).await?, ask.clone()));
+    }
+    tokio::spawn(reload(ask.clone())?);
     tokio::spawn(control::serve(socket, ask));
     // The log first: services without a reader are not protected.
     let (module, log) = Module::open().await?;
@@ -88,6 +96,20 @@ async fn run(o: Options) -> Result<(), String> {
     let ended = daemon.run(log, asked, stop).await;
     let _ = std::fs::remove_file(path);
     ended
+}
+
+/// Asks for a reload at each SIGHUP; the timeline says what came of it.
+fn reload(ask: mpsc::Sender<Asked>) -> Result<impl Future<Output = ()>, String> {
+    let mut hangup = signal(SignalKind::hangup()).map_err(|e| e.to_string())?;
+    Ok(async move {
+        while hangup.recv().await.is_some() {
+            let (reply, answer) = oneshot::channel();
+            if ask.send((Request::Reload, reply)).await.is_err() {
+                return;
+            }
+            let _ = answer.await;
+        }
+    })
 }
 
 fn main() -> ExitCode {

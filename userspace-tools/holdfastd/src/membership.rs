@@ -123,6 +123,28 @@ struct Peer {
     drained: bool,
 }
 
+impl Peer {
+    fn new(priority: u32, now: Time) -> Self {
+        Peer {
+            priority,
+            health: Health::Unknown,
+            heard: now,
+            boot: 0,
+            session: None,
+            seq: 0,
+            old: HashSet::new(),
+            echo: None,
+            claims: Vec::new(),
+            leaving: false,
+            deaf: false,
+            connected: false,
+            arrived: now,
+            answered: None,
+            drained: false,
+        }
+    }
+}
+
 #[derive(Clone, Debug, Default)]
 struct Owner {
     /// Who, as far as known: a peer, or this node.
@@ -167,23 +189,6 @@ impl Membership {
         (boot, session): (u64, u64),
         now: Time,
     ) -> Self {
-        let peer = |priority| Peer {
-            priority,
-            health: Health::Unknown,
-            heard: now,
-            boot: 0,
-            session: None,
-            seq: 0,
-            old: HashSet::new(),
-            echo: None,
-            claims: Vec::new(),
-            leaving: false,
-            deaf: false,
-            connected: false,
-            arrived: now,
-            answered: None,
-            drained: false,
-        };
         Membership {
             name: name.to_owned(),
             priority,
@@ -192,7 +197,10 @@ impl Membership {
             seq: 0,
             interval,
             misses,
-            peers: peers.into_iter().map(|(n, p)| (n, peer(p))).collect(),
+            peers: peers
+                .into_iter()
+                .map(|(n, p)| (n, Peer::new(p, now)))
+                .collect(),
             owners: addrs.into_iter().map(|a| (a, Owner::default())).collect(),
             started: now,
             ticked: now,
@@ -232,6 +240,51 @@ impl Membership {
     /// The silence that makes a node count as dead.
     fn silence(&self) -> Duration {
         self.interval * self.misses
+    }
+
+    /// Another node belongs to the group from now on.
+    pub fn add_peer(&mut self, name: &str, priority: u32, now: Time) {
+        let peer = Peer::new(priority, now);
+        self.peers.entry(name.to_owned()).or_insert(peer);
+    }
+
+    /// A node does not belong to the group any more.
+    pub fn remove_peer(&mut self, name: &str) {
+        self.peers.remove(name);
+    }
+
+    /// There is one more address to own.
+    pub fn add_address(&mut self, addr: IpAddr) {
+        let claim = |(name, p): (&String, &Peer)| {
+            let (_, generation) = p.claims.iter().find(|(a, _)| *a == addr)?;
+            Some((*generation, name.clone()))
+        };
+        // Some may have it already.
+        let owner = self.peers.iter().filter_map(claim).max_by_key(|(g, _)| *g);
+        let owner = owner.map_or_else(Owner::default, |(generation, name)| Owner {
+            name: Some(name),
+            generation,
+        });
+        self.owners.entry(addr).or_insert(owner);
+    }
+
+    /// An address is nobody's business any more.
+    pub fn remove_address(&mut self, addr: IpAddr) {
+        self.owners.remove(&addr);
+    }
+
+    /// Heartbeats come in another rhythm from now on.
+    pub fn retime(&mut self, interval: Duration, misses: u32, now: Time) {
+        (self.interval, self.misses) = (interval, misses);
+        // Nobody is late by a rule that he did not know.
+        for p in self.peers.values_mut() {
+            p.heard = now;
+        }
+    }
+
+    /// Whether those that live may not have been heard yet.
+    pub fn starting(&self, now: Time) -> bool {
+        now.saturating_sub(self.started) < self.interval * self.misses * 3
     }
 
     /// From now on heartbeats say that this node stops in order.
@@ -495,7 +548,7 @@ impl Membership {
         self.watch_gateway(now);
         self.let_go_if_cut_off(now, &mut changes);
         // Give those that are there the time to say so, and to say what they own.
-        if now.saturating_sub(self.started) >= dead_after * 3 && !self.leaving {
+        if !self.starting(now) && !self.leaving {
             self.take_unowned(now, &mut changes);
         }
         changes

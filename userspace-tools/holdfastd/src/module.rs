@@ -4,6 +4,8 @@
 
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
 use std::thread;
 
 use holdfast_core::counter::Counter;
@@ -34,6 +36,26 @@ const SACKED: u16 = 64;
 /// The module.
 pub struct Module {
     client: Client,
+    fill: Arc<Fill>,
+}
+
+/// How full the log is, as the thread that reads it saw it last.
+#[derive(Default)]
+struct Fill {
+    used: AtomicU64,
+    size: AtomicU64,
+}
+
+impl Fill {
+    fn set(&self, ring: &Ring) {
+        self.used.store(ring.unread(), Ordering::Relaxed);
+        self.size.store(ring.size(), Ordering::Relaxed);
+    }
+
+    fn get(&self) -> (u64, u64) {
+        let load = |n: &AtomicU64| n.load(Ordering::Relaxed);
+        (load(&self.used), load(&self.size))
+    }
 }
 
 impl Module {
@@ -46,12 +68,14 @@ impl Module {
         let client = Client::connect().map_err(|e| e.to_string())?;
         let (tx, rx) = mpsc::channel(WAITING);
         let (opened_tx, opened) = oneshot::channel();
+        let fill = Arc::new(Fill::default());
+        let seen = fill.clone();
         // The ring is read by a thread that does nothing else, so that it is never full
         // because a netlink call takes long. It cannot leave that thread.
         let reader = move || match Ring::open() {
             Ok(ring) => {
                 let _ = opened_tx.send(Ok(()));
-                read(ring, &tx);
+                read(ring, &seen, &tx);
             }
             Err(e) => drop(opened_tx.send(Err(e.to_string()))),
         };
@@ -60,13 +84,14 @@ impl Module {
             .spawn(reader)
             .map_err(|e| e.to_string())?;
         opened.await.map_err(|e| e.to_string())??;
-        Ok((Module { client }, rx))
+        Ok((Module { client, fill }, rx))
     }
 }
 
 /// Hands the log on until nobody wants it or it is broken.
-fn read(mut ring: Ring, tx: &mpsc::Sender<Vec<Entry>>) {
+fn read(mut ring: Ring, fill: &Fill, tx: &mpsc::Sender<Vec<Entry>>) {
     loop {
+        fill.set(&ring);
         let mut batch = Vec::new();
         while batch.len() < BATCH {
             match ring.next() {
@@ -228,6 +253,23 @@ impl Kernel for Module {
             request_limit: Some(s.request_limit),
         };
         self.client.service_add(&config).map(drop).map_err(refused)
+    }
+
+    fn service_del(&mut self, service: SocketAddr) -> Result<(), Refused> {
+        match self.client.service_del(service) {
+            // It went by other hands.
+            Err(e) if e.is_not_found() => Ok(()),
+            other => other.map_err(refused),
+        }
+    }
+
+    fn stats(&mut self) -> Result<Vec<(String, u64)>, Refused> {
+        let stats = self.client.stats().map_err(refused)?;
+        Ok(stats.into_iter().map(|s| (s.name, s.value)).collect())
+    }
+
+    fn log_fill(&self) -> (u64, u64) {
+        self.fill.get()
     }
 
     fn flows(&mut self) -> Result<Vec<FlowInfo>, Refused> {

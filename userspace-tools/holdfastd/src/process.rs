@@ -73,12 +73,12 @@ impl<K: Kernel> Engine<K> {
         // One that closes twice at the same byte means it.
         let again = self.restarts.seen_at(key, acked);
         if dead || again || !record.can_be_asked() {
-            self.count("closes-let-through");
+            self.count_of(key.service, "closes-let-through");
             let note = json!({"flow": key.to_string(), "again": again});
             self.timeline.note("close-let-through", note);
             return self.end(&key, Verdict::Pass);
         }
-        self.count("servers-lost");
+        self.count_of(key.service, "servers-lost");
         let note = json!({"flow": key.to_string(), "acked": acked});
         self.timeline.note("server-lost", note);
         self.trackers.remove(&flow);
@@ -90,10 +90,7 @@ impl<K: Kernel> Engine<K> {
     }
 
     fn restart_ms(&self, key: &FlowKey) -> i64 {
-        let ours = |s: &&crate::config::Service| {
-            s.address.addr == key.service.ip() && s.port == key.service.port()
-        };
-        let ms = self.services.iter().find(ours).map_or(0, |s| s.restart_ms);
+        let ms = self.service(key.service).map_or(0, |s| s.restart_ms);
         i64::try_from(ms).unwrap_or(i64::MAX / MS)
     }
 

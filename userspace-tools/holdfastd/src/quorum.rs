@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, VecDeque};
 /// Things that wait for updates to be safe.
 #[derive(Debug)]
 pub struct Quorum<T> {
-    needed: usize,
+    pub(crate) needed: usize,
     /// The newest number that each connected, living peer has confirmed; 0 until it has all
     /// that was there when it came, and so long it is not counted on.
     peers: BTreeMap<String, u64>,

@@ -14,9 +14,9 @@
 //! `recovery.idle-s`.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use libholdfast::record::{Clock, Record, State};
+use libholdfast::record::{Clock, Record, State, Way};
 use libholdfast::recovery::{judge, plan, Ask, Join, Judgement, Plan, Refusal, Word};
 use libholdfast::stream::Stream;
 use libholdfast::tracker::Tracker;
@@ -135,6 +135,18 @@ impl Rescues {
         keys
     }
 
+    /// Forgets the flows of a service.
+    pub fn drop_service(&mut self, service: SocketAddr) -> Vec<Record> {
+        let keys: Vec<_> = self
+            .flows
+            .keys()
+            .filter(|k| k.service == service)
+            .copied()
+            .collect();
+        let removed = keys.iter().filter_map(|key| self.remove(key));
+        removed.map(|rescue| rescue.record).collect()
+    }
+
     /// The client has used the flow's port again.
     pub(crate) fn forget(&mut self, key: &FlowKey) {
         self.remove(key);
@@ -184,6 +196,12 @@ impl Rescue {
     }
 }
 
+/// The name of a reason: what stands before its particulars.
+fn reason(why: &str) -> String {
+    let name = why.split([':', '(']).next().unwrap_or_default().trim();
+    name.replace(' ', "-")
+}
+
 fn is_active(stage: &Stage) -> bool {
     !matches!(stage, Stage::Idle | Stage::Queued | Stage::Delivering)
 }
@@ -196,14 +214,32 @@ impl<K: Kernel> Engine<K> {
         // The response that began last has waited least.
         records.sort_by_key(|r| std::cmp::Reverse(r.clock.map_or(0, |c| c.heard)));
         for record in records {
-            self.adopt(record, now);
+            if self.observes(record.key.service) {
+                self.would_rescue(&record);
+            } else {
+                self.adopt(record, now);
+            }
         }
+        self.count("takeovers");
         self.timeline.note(
             "takeover",
             json!({"address": addr.to_string(), "records": count}),
         );
         self.tick(now);
         count
+    }
+
+    /// A flow of a service that is only observed: says what would become of it, and leaves it to
+    /// the stack, which resets its client as if we were not there.
+    fn would_rescue(&mut self, record: &Record) {
+        let service = record.key.service;
+        let name = match &record.state {
+            State::Idle | State::Requesting(_) => "would-recover",
+            State::Responding(o) if !matches!(o.way, Way::None(_)) => "would-recover",
+            State::Responding(_) | State::Unprotected(_) => "would-refuse",
+        };
+        self.count_of(service, name);
+        self.drop_record(record);
     }
 
     pub(crate) fn adopt(&mut self, mut record: Record, now: i64) {
@@ -306,7 +342,7 @@ impl<K: Kernel> Engine<K> {
 
     /// A client said nothing while it was probed: it may yet speak by itself.
     fn silent(&mut self, key: &FlowKey, now: i64) {
-        self.count("recovery-silent");
+        self.count_of(key.service, "recovery-silent");
         let until = self.idle_until(now);
         if let Some(rescue) = self.rescues.flows.get_mut(key) {
             rescue.probed_until = None;
@@ -327,7 +363,7 @@ impl<K: Kernel> Engine<K> {
         for key in keys {
             if let Some(rescue) = self.rescues.remove(&key) {
                 self.drop_record(&rescue.record);
-                self.count("recovery-expired");
+                self.count_of(key.service, "recovery-expired");
             }
         }
     }
@@ -394,6 +430,10 @@ impl<K: Kernel> Engine<K> {
         let Some(rescue) = self.rescues.flows.get_mut(key) else {
             return;
         };
+        if matches!(rescue.stage, Stage::Idle) {
+            // Nobody has waited for it until now.
+            rescue.begun = now;
+        }
         if matches!(
             rescue.stage,
             Stage::Asking { .. } | Stage::Waiting { .. } | Stage::Joining | Stage::Delivering
@@ -515,7 +555,7 @@ impl<K: Kernel> Engine<K> {
             // A server that dies while it answers may be back in a moment.
             Judgement::Refuse(Refusal::Closed) if rescue.tries < ASK_AGAIN => {
                 rescue.tries += 1;
-                self.count("answers-broken-off");
+                self.count_of(key.service, "answers-broken-off");
                 self.locate(key, now);
             }
             Judgement::Refuse(why) => self.refuse(key, &why.to_string(), Verdict::Reset),
@@ -578,10 +618,13 @@ impl<K: Kernel> Engine<K> {
         let Some(rescue) = self.rescues.remove(&key) else {
             return;
         };
-        let ms = (crate::timeline::monotonic() - rescue.begun) / MS;
+        let took = crate::timeline::monotonic() - rescue.begun;
+        let ms = took / MS;
+        let failover = &mut self.tally.of(key.service).failover;
+        failover.add(took as f64 / 1e9);
         let note = json!({"flow": key.to_string(), "at": pos, "after_ms": ms});
         self.timeline.note("spliced", note);
-        self.count("flows-recovered");
+        self.count_of(key.service, "flows-recovered");
         self.restarts.is_back(&key);
         self.trackers.insert(flow, Tracker::resume(rescue.record));
     }
@@ -629,7 +672,7 @@ impl<K: Kernel> Engine<K> {
                 if let Some(rescue) = self.rescues.remove(&key) {
                     self.drop_record(&rescue.record);
                 }
-                self.count("recovery-failed");
+                self.count_of(key.service, "recovery-failed");
             }
         }
     }
@@ -655,7 +698,11 @@ impl<K: Kernel> Engine<K> {
         } else {
             "recovery-refused"
         };
-        self.count(name);
+        self.count_of(key.service, name);
+        if verdict != Verdict::Pass {
+            let reason = format!("refused-{}", reason(why));
+            self.tally.count(key.service, &reason);
+        }
         self.timeline
             .note(name, json!({"flow": key.to_string(), "why": why}));
     }

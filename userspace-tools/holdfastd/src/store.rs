@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use libholdfast::record::{Clock, Record, FARTHEST};
+use libholdfast::record::{Clock, Record, State, FARTHEST};
 use libholdfast::types::FlowKey;
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +31,13 @@ pub enum Update {
         addr: std::net::IpAddr,
         generation: u32,
     },
+    /// All that the sender had when the link came up has been told; what it is. `wall_ms`: its
+    /// clock. `daemon`, `module`: versions.
+    About {
+        wall_ms: u64,
+        daemon: String,
+        module: String,
+    },
 }
 
 impl Update {
@@ -51,6 +58,7 @@ impl Update {
 pub struct Store {
     flows: HashMap<FlowKey, (String, Record)>,
     limit: usize,
+    newest: Option<FlowKey>,
     /// Updates that were refused: not well formed, out of date, or no room.
     pub refused: u64,
 }
@@ -61,6 +69,7 @@ impl Store {
         Store {
             flows: HashMap::new(),
             limit,
+            newest: None,
             refused: 0,
         }
     }
@@ -107,6 +116,8 @@ impl Store {
                 }
                 _ => false,
             },
+            // Not a record.
+            Update::About { .. } => true,
             Update::Drop { key, generation } => {
                 let there = self.current(owner, &key, generation).is_some();
                 if there {
@@ -132,6 +143,9 @@ impl Store {
             None if self.flows.len() >= self.limit => return false,
             _ => {}
         }
+        if matches!(record.state, State::Responding(_)) {
+            self.newest = Some(record.key);
+        }
         self.flows.insert(record.key, (owner.to_owned(), record));
         true
     }
@@ -142,6 +156,22 @@ impl Store {
         if !self.flows.contains_key(&record.key) {
             self.put(owner, record);
         }
+    }
+
+    /// The record of a response that was told last, once.
+    pub fn newest(&mut self) -> Option<&Record> {
+        let key = self.newest.take()?;
+        self.flows.get(&key).map(|(_, record)| record)
+    }
+
+    /// Keeps `limit` records at most from now on; those that are there stay.
+    pub fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
+    }
+
+    /// Forgets the records of a node, or of a service.
+    pub fn forget(&mut self, gone: impl Fn(&str, &FlowKey) -> bool) {
+        self.flows.retain(|key, (owner, _)| !gone(owner, key));
     }
 
     /// Takes a record out.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::process::Command;
 use tokio::time::{sleep, timeout};
 
-use crate::config::{Hooks, Prefix};
+use crate::config::{Hooks, Prefix, Service};
 use crate::frame;
 
 /// Longest run of a program.
@@ -23,6 +23,16 @@ const AGAIN: [u64; 4] = [50, 200, 1000, 3000];
 pub struct Address {
     pub prefix: Prefix,
     pub interface: String,
+}
+
+impl Address {
+    /// Of a service.
+    pub fn of(service: &Service) -> Self {
+        Address {
+            prefix: service.address,
+            interface: service.interface.clone(),
+        }
+    }
 }
 
 /// Makes `address` ours and says so to the neighbours.

@@ -3,6 +3,7 @@
 //! A stand-in for the kernel, and records to play with.
 
 use std::cell::RefCell;
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 use libholdfast::record::{Clock, Record, State};
@@ -45,6 +46,7 @@ pub fn record(n: u16) -> Record {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Call {
     Service(u16),
+    Forget(u16),
     Commit(Release),
     Locate(FlowKey, u32),
     Recover {
@@ -67,6 +69,8 @@ pub struct FakeKernel {
     pub calls: Rc<RefCell<Vec<Call>>>,
     /// What the next joins say.
     pub joins: Rc<RefCell<Vec<Refused>>>,
+    /// Services that cannot be forgotten.
+    pub needed: Rc<RefCell<Vec<SocketAddr>>>,
     next: Rc<RefCell<u64>>,
 }
 
@@ -90,6 +94,19 @@ impl Kernel for FakeKernel {
     fn service_add(&mut self, service: &Service) -> Result<(), Refused> {
         self.note(Call::Service(service.port));
         Ok(())
+    }
+    fn service_del(&mut self, service: SocketAddr) -> Result<(), Refused> {
+        if self.needed.borrow().contains(&service) {
+            return Err(Refused::Other("flows of this service would break".into()));
+        }
+        self.note(Call::Forget(service.port()));
+        Ok(())
+    }
+    fn stats(&mut self) -> Result<Vec<(String, u64)>, Refused> {
+        Ok(vec![("held".into(), 7), ("would_hold".into(), 0)])
+    }
+    fn log_fill(&self) -> (u64, u64) {
+        (100, 4096)
     }
     fn flows(&mut self) -> Result<Vec<FlowInfo>, Refused> {
         Ok(Vec::new())

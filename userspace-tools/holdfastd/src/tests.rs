@@ -24,6 +24,8 @@ use crate::store::Update;
 use crate::testing::{key, record, Call, FakeKernel};
 use crate::timeline::Timeline;
 
+mod operate;
+
 const GET: &[u8] = b"GET /f HTTP/1.1\r\nHost: h\r\n\r\n";
 const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\nETag: \"e\"\r\n\r\n";
 
@@ -530,9 +532,11 @@ impl Node {
             1 - i,
             ports[1 - i],
         );
+        Node::with(Config::parse(&text).unwrap(), 1 + i as u64, session).await
+    }
+
+    async fn with(config: Config, boot: u64, session: u64) -> Node {
         let (kernel, secret) = (FakeKernel::default(), Secret::new(&[9; 32]).unwrap());
-        let config = Config::parse(&text).unwrap();
-        let boot = 1 + i as u64;
         let d = Daemon::new(config, &secret, kernel.clone(), true, (boot, session))
             .await
             .unwrap();

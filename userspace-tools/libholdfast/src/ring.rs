@@ -212,6 +212,12 @@ impl Ring {
         self.lost
     }
 
+    /// Bytes that were written and not read yet; never more than [`Self::size`].
+    pub fn unread(&self) -> u64 {
+        let produced = self.kernel.word(PRODUCER).load(Ordering::Relaxed);
+        produced.wrapping_sub(self.position).min(self.size)
+    }
+
     /// Bytes of the data area.
     pub fn size(&self) -> u64 {
         self.size
