@@ -24,6 +24,12 @@ pub(crate) struct DaemonArgs {
 pub(crate) const SOON: Duration = Duration::from_secs(5);
 
 impl DaemonArgs {
+    /// The one behind `socket`.
+    #[cfg(test)]
+    pub(crate) fn at(socket: PathBuf) -> Self {
+        DaemonArgs { socket }
+    }
+
     /// Sends `question` and waits for the answer, or for ever without a `patience`.
     pub(crate) fn ask(&self, question: &Value, patience: Option<Duration>) -> Result<Value, Fail> {
         let answer = ask(&self.socket, question, patience);

@@ -24,6 +24,8 @@ pub(crate) enum Fail {
     ReaderGone,
     /// Standard output.
     Output(io::Error),
+    /// The daemon says that this node could not take over.
+    NotReady,
     /// Anything else.
     Other(String),
 }
@@ -34,6 +36,7 @@ impl Fail {
         match self {
             Fail::Module(Error::NotLoaded) => 3,
             Fail::NoDaemon(..) => 4,
+            Fail::NotReady => 5,
             _ => 1,
         }
     }
@@ -64,6 +67,7 @@ impl fmt::Display for Fail {
             Fail::File(path, error) => write!(f, "{}: {}", path.display(), words(error)),
             Fail::ReaderGone => f.write_str("nobody reads the output"),
             Fail::Output(error) => write!(f, "output: {}", words(error)),
+            Fail::NotReady => f.write_str("this node is not ready to take over"),
             Fail::Other(why) => f.write_str(why),
         }
     }

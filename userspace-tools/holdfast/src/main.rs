@@ -10,6 +10,7 @@ mod daemon;
 mod fail;
 mod input;
 mod output;
+mod report;
 mod time;
 
 use std::process::ExitCode;
@@ -31,7 +32,8 @@ Exit status:
   1  refused or failed
   2  the command line makes no sense
   3  the holdfast module is not loaded
-  4  the daemon cannot be reached";
+  4  the daemon cannot be reached
+  5  status: this node is not ready to take over";
 
 /// Keep TCP connections alive after their server has died
 #[derive(Debug, Parser)]
@@ -68,6 +70,10 @@ enum Command {
     Drain(cmd::drain::Drain),
     /// Let a drained node take addresses again
     Undrain(cmd::drain::Undrain),
+    /// Make the daemon read its configuration again
+    Reload(cmd::reload::Reload),
+    /// Write a report for somebody who looks for a defect
+    Bugreport(cmd::bugreport::Bugreport),
     /// Read the log in place of the daemon (for debugging)
     #[command(subcommand)]
     Log(cmd::log::Log),
@@ -84,6 +90,8 @@ fn run(cli: &Cli, out: &mut Output) -> Result<(), Fail> {
         Command::Status(c) => c.run(out),
         Command::Drain(c) => c.run(out),
         Command::Undrain(c) => c.run(out),
+        Command::Reload(c) => c.run(out),
+        Command::Bugreport(c) => c.run(out),
         Command::Log(c) => c.run(out),
     }
 }
@@ -139,6 +147,8 @@ mod tests {
             "drain --deadline 60 --to b --socket /tmp/s",
             "undrain",
             "log dump --count 3 --data",
+            "reload --socket /run/x.sock",
+            "bugreport -o report.tar.gz --addresses",
         ] {
             assert!(parse(line).is_ok(), "{line}: {}", parse(line).unwrap_err());
         }

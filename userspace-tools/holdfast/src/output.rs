@@ -45,6 +45,13 @@ impl Output {
         values.iter().try_for_each(|value| self.line(&text(value)))
     }
 
+    /// What is neither for people nor JSON.
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) -> Result<(), Fail> {
+        self.stdout.write_all(bytes)?;
+        self.stdout.flush()?;
+        Ok(())
+    }
+
     fn line(&mut self, line: &str) -> Result<(), Fail> {
         if !line.is_empty() {
             writeln!(self.stdout, "{line}")?;

@@ -2,11 +2,13 @@
 
 //! The subcommands.
 
+pub(crate) mod bugreport;
 pub(crate) mod drain;
 pub(crate) mod flow;
 pub(crate) mod log;
 pub(crate) mod monitor;
 pub(crate) mod recover;
+pub(crate) mod reload;
 pub(crate) mod service;
 pub(crate) mod splice;
 pub(crate) mod stats;

@@ -15,13 +15,14 @@ use crate::daemon::{DaemonArgs, SOON};
 use crate::fail::Fail;
 use crate::output::Output;
 
-/// Says whether the module is loaded, what it protects, and what the daemon thinks. Succeeds
-/// whatever there is to be said.
+/// Says whether the module is loaded, what it protects, what the daemon thinks, and whether this
+/// node is ready to take over; the exit status says the same: 3 without the module, 4 without the
+/// daemon, 5 if this node is not ready.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   holdfast status
-  holdfast status --why                   what went wrong so far, in words
+  holdfast status --why                   why this node is not ready, and what went wrong so far
   holdfast status --why 192.0.2.7:40000   how this connection is protected")]
 pub(crate) struct Status {
     /// Say what kept connections from being protected or continued; of one client, if given
@@ -62,8 +63,16 @@ impl Status {
     pub(crate) fn run(&self, out: &mut Output) -> Result<(), Fail> {
         let mut all = Map::new();
         all.insert("module".into(), self.module()?);
-        all.insert("daemon".into(), self.ask_daemon()?);
-        out.one(&Value::Object(all), |all| tree(all, 0).join("\n"))
+        let (daemon, gone) = self.ask_daemon()?;
+        all.insert("daemon".into(), daemon);
+        let all = Value::Object(all);
+        out.one(&all, |all| tree(all, 0).join("\n"))?;
+        match gone {
+            _ if all["module"]["loaded"] == false => Err(Error::NotLoaded.into()),
+            Some(fail) => Err(fail),
+            None if all["daemon"]["ready"]["ready"] == false => Err(Fail::NotReady),
+            None => Ok(()),
+        }
     }
 
     fn module(&self) -> Result<Value, Fail> {
@@ -94,10 +103,12 @@ impl Status {
         Ok(module)
     }
 
-    fn ask_daemon(&self) -> Result<Value, Fail> {
+    /// What the daemon says; why not, if it says nothing.
+    fn ask_daemon(&self) -> Result<(Value, Option<Fail>), Fail> {
         let mut questions = vec![
             ("status", json!({"op": "status"})),
             ("peers", json!({"op": "peers"})),
+            ("ready", json!({"op": "ready"})),
         ];
         if let Some(Some(client)) = self.why {
             questions.push(("why", json!({"op": "why", "client": client})));
@@ -107,14 +118,19 @@ impl Status {
         for (name, question) in questions {
             let answer = match self.daemon.ask(&question, Some(SOON)) {
                 Err(e @ Fail::NoDaemon(..)) => {
-                    return Ok(json!({"reachable": false, "error": e.to_string()}))
+                    let said = json!({"reachable": false, "error": e.to_string()});
+                    return Ok((said, Some(e)));
                 }
                 Err(Fail::Daemon(why)) => json!({"error": why}),
                 answer => answer?,
             };
+            let answer = match name {
+                "ready" if self.why.is_none() => json!({"ready": answer["ready"]}),
+                _ => answer,
+            };
             answers.insert(name.into(), answer);
         }
-        Ok(Value::Object(answers))
+        Ok((Value::Object(answers), None))
     }
 }
 
