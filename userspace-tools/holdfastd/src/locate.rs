@@ -42,7 +42,7 @@ fn line(text: &str, key: &str, index: usize) -> Option<usize> {
     let (name, value) = all.get_ref().iter().find(|(k, _)| k.get_ref() == table)?;
     let (start, entry) = match value.get_ref() {
         DeValue::Array(list) => {
-            let one = list.iter().nth(index)?;
+            let one = list.get(index)?;
             (one.span().start, one.get_ref())
         }
         one => (name.span().start, one),

@@ -85,7 +85,8 @@ fn module() -> String {
     let id = std::fs::read(format!("{dir}/notes/.note.gnu.build-id")).unwrap_or_default();
     // A note's header and name are 16 bytes.
     let id = id.get(16..).unwrap_or_default();
-    id.iter().map(|b| format!("{b:02x}")).collect()
+    let hex = |b: &u8| [b >> 4, b & 15].map(|n| char::from_digit(n.into(), 16).unwrap_or('?'));
+    id.iter().flat_map(hex).collect()
 }
 
 impl Default for Ready {

@@ -225,10 +225,7 @@ fn of_holdfast(text: &str) -> String {
     let ours = |line: &&str| line.to_ascii_lowercase().contains("holdfast");
     let lines: Vec<_> = text.lines().filter(ours).collect();
     let skip = lines.len().saturating_sub(LINES);
-    lines[skip..]
-        .iter()
-        .map(|line| format!("{line}\n"))
-        .collect()
+    lines[skip..].join("\n")
 }
 
 #[cfg(test)]
@@ -288,6 +285,6 @@ mod tests {
 
     #[test]
     fn only_our_lines_are_kept() {
-        assert_eq!(of_holdfast("a\n[1] Holdfast: x\nb"), "[1] Holdfast: x\n");
+        assert_eq!(of_holdfast("a\n[1] Holdfast: x\nb"), "[1] Holdfast: x");
     }
 }
