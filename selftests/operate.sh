@@ -124,6 +124,11 @@ until_true 10 rises a would_lower 0
 (($(metric a 'holdfast_responses_total.service="10.0.0.80:80",way="range".') > ranges)) ||
 	fail "what could be continued was not counted"
 
+mptcp='import socket; socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262).connect(("10.0.0.80", 80))'
+if in_ns client python3 -c "$mptcp" 2>/dev/null; then
+	(($(counter a would_blank) > 0 && $(counter a mptcp_blanked) == 0)) || fail "an option was taken"
+fi
+
 # A crash is one, and what would have been is counted.
 in_ns client python3 "$(dirname "$0")/lib/session.py" "$V4" "$SITE/gate" /index.html /index.html \
 	>"$SITE/lost" 2>/dev/null &

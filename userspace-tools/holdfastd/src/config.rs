@@ -138,6 +138,11 @@ impl Service {
         }
     }
 
+    /// Whether no byte of a response leaves before its record is safe.
+    pub fn is_strict(&self) -> bool {
+        self.mode == Mode::Protect && self.commit == Commit::Strict
+    }
+
     /// Where this node's own server can be asked.
     pub fn check(&self) -> Option<SocketAddr> {
         match self.check {

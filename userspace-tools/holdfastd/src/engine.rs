@@ -13,7 +13,7 @@ use libholdfast::tracker::{Action, Event, Release, Tracker};
 use libholdfast::types::FlowKey;
 use serde_json::json;
 
-use crate::config::{Commit, Config, Mode, Recovery, Service};
+use crate::config::{Config, Mode, Recovery, Service};
 use crate::handover::Handed;
 use crate::kernel::{doubt_counter, Entry, Kernel, Refused, Verdict, What};
 use crate::process::Restarts;
@@ -30,6 +30,8 @@ pub enum Wait {
     Release(u64, FlowKey, Release),
     /// A join of a rescued flow.
     Join(FlowKey),
+    /// A policy under which bytes leave earlier than under the one before.
+    Policy(Box<Service>),
 }
 
 /// The flows of this node and those that it takes over.
@@ -119,9 +121,9 @@ impl<K: Kernel> Engine<K> {
         self.services.iter().find(|s| s.socket() == of)
     }
 
-    fn is_strict(&self, key: &FlowKey) -> bool {
+    pub(crate) fn is_strict(&self, key: &FlowKey) -> bool {
         let service = self.service(key.service);
-        service.is_none_or(|s| s.commit == Commit::Strict)
+        service.is_none_or(Service::is_strict)
     }
 
     /// Whether flows of a service are only observed.
@@ -294,6 +296,7 @@ impl<K: Kernel> Engine<K> {
             match wait {
                 Wait::Release(flow, key, release) => releases.push((flow, key, release)),
                 Wait::Join(key) => self.join(&key),
+                Wait::Policy(service) => self.let_escape(&service),
             }
         }
         for batch in releases.chunks(64) {

@@ -8,7 +8,7 @@ use serde_json::{json, Value};
 
 use crate::config::{Config, Peer, Service};
 use crate::daemon::Daemon;
-use crate::engine::Engine;
+use crate::engine::{Engine, Wait};
 use crate::kernel::Kernel;
 use crate::locate::Wrong;
 use crate::notify::notify;
@@ -27,6 +27,8 @@ struct Plan {
     services_gone: Vec<Service>,
     services_new: Vec<Service>,
     services_changed: Vec<Service>,
+    /// Those of the changed ones whose bytes may leave earlier than before.
+    services_weaker: Vec<Service>,
     /// Tables of which something else is different.
     tables: Vec<&'static str>,
 }
@@ -81,7 +83,12 @@ impl Plan {
             }
             match old.services.iter().find(|s| s.socket() == service.socket()) {
                 Some(was) if format!("{was:?}") == format!("{service:?}") => {}
-                Some(_) => plan.services_changed.push(service.clone()),
+                Some(was) => {
+                    plan.services_changed.push(service.clone());
+                    if was.is_strict() && !service.is_strict() {
+                        plan.services_weaker.push(service.clone());
+                    }
+                }
                 None => plan.services_new.push(service.clone()),
             }
         }
@@ -157,7 +164,13 @@ impl<K: Kernel> Engine<K> {
                 let refused = |e| Wrong::new("service", NOWHERE, format!("{}: {e}", s.name()));
                 self.kernel.service_del(socket(s)).map_err(refused)?;
             }
-            for s in plan.services_new.iter().chain(&plan.services_changed) {
+            let weaker = |s: &&Service| {
+                plan.services_weaker
+                    .iter()
+                    .any(|w| w.socket() == s.socket())
+            };
+            let changed = plan.services_changed.iter().filter(|s| !weaker(s));
+            for s in plan.services_new.iter().chain(changed) {
                 let refused = |e| Wrong::new("service", NOWHERE, format!("{}: {e}", s.name()));
                 self.kernel.service_add(s).map_err(refused)?;
             }
@@ -173,6 +186,39 @@ impl<K: Kernel> Engine<K> {
             }
         }
         result
+    }
+
+    /// Bytes of a service will leave before their record is safe. Records that say otherwise are
+    /// corrected first: a successor would believe that nothing has escaped.
+    fn weaken(&mut self, service: &Service, now: i64) {
+        let mut records = Vec::new();
+        for t in self.trackers.values_mut() {
+            if t.record().key.service == service.socket() && t.record().strict {
+                t.weaken();
+                records.push(t.record().clone());
+            }
+        }
+        for record in records {
+            self.put(&record, now);
+        }
+        self.quorum.wait(Wait::Policy(Box::new(service.clone())));
+    }
+
+    /// The records of [`Engine::weaken`] are safe.
+    pub(crate) fn let_escape(&mut self, service: &Service) {
+        // Unless it has been changed again meanwhile.
+        let now = self
+            .services
+            .iter()
+            .find(|s| s.socket() == service.socket());
+        if now.is_none_or(Service::is_strict) {
+            return;
+        }
+        if let Err(e) = self.kernel.service_add(service) {
+            self.count("policy-failed");
+            let note = json!({"service": service.name(), "error": e.to_string()});
+            self.timeline.note("policy-failed", note);
+        }
     }
 
     /// Flows of a service are no business of ours any more.
@@ -260,6 +306,10 @@ impl<K: Kernel> Daemon<K> {
             let (interval, misses) = (beat.interval(), beat.misses);
             self.membership.retime(interval, misses, self.time());
             self.retimed = true;
+        }
+        let now = monotonic();
+        for s in &plan.services_weaker {
+            self.engine.weaken(s, now);
         }
         self.engine.settle();
         Ok(plan.words())

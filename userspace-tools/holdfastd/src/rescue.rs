@@ -626,7 +626,13 @@ impl<K: Kernel> Engine<K> {
         self.timeline.note("spliced", note);
         self.count_of(key.service, "flows-recovered");
         self.restarts.is_back(&key);
-        self.trackers.insert(flow, Tracker::resume(rescue.record));
+        let mut tracker = Tracker::resume(rescue.record);
+        if tracker.record().strict && !self.is_strict(&key) {
+            // What the dead node promised is not promised here.
+            tracker.weaken();
+            self.put(tracker.record(), crate::timeline::monotonic());
+        }
+        self.trackers.insert(flow, tracker);
     }
 
     /// The kernel could not go on with a flow.

@@ -190,6 +190,11 @@ impl Tracker {
         &self.record
     }
 
+    /// From now on bytes may leave before their record is safe.
+    pub fn weaken(&mut self) {
+        self.record.strict = false;
+    }
+
     /// Whether the flow will not be protected any more.
     pub fn is_dead(&self) -> bool {
         matches!(self.stage, Stage::Dead)

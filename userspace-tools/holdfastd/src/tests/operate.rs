@@ -80,6 +80,16 @@ fn refusals_and_failover_times_are_counted_by_service() {
     assert_eq!(of.failover.count, 0);
 }
 
+#[test]
+fn an_observed_or_eager_flow_promises_nothing() {
+    let (mut e, _) = observing();
+    serve(&mut e);
+    assert!(e.flows().all(|(_, t)| !t.record().strict));
+    let (mut e, _) = engine();
+    serve(&mut e);
+    assert!(e.flows().all(|(_, t)| t.record().strict));
+}
+
 /// A folder for one test.
 struct Folder(PathBuf);
 
@@ -320,6 +330,37 @@ async fn a_reload_is_done_as_a_whole_or_not_at_all() {
         let peers = a.ask(Request::Peers).await;
         assert_eq!(peers["peers"][0]["name"], "c");
         assert_eq!(peers["addresses"].as_array().unwrap().len(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_weaker_policy_waits_until_no_record_promises_more() {
+    let here = LocalSet::new();
+    here.run_until(async {
+        let folder = Folder::new("weaker");
+        let ports = free_ports();
+        let (file, text) = (folder.file("a"), config("a", ports, "none"));
+        let a = start(&file, &text, 1).await;
+        let b = start(&folder.file("b"), &config("b", ports, "none"), 2).await;
+        a.until("a is linked", |v| v["peers"]["linked"] == true)
+            .await;
+        until_ready(&b, "b is ready", |r| r["ready"] == true).await;
+        serve_on(&a).await;
+        b.until("b has the record", |v| v["status"]["records_of_peers"] == 1)
+            .await;
+        let committed = || {
+            let calls = a.kernel.calls.borrow();
+            calls.iter().any(|c| matches!(c, Call::Commit(_)))
+        };
+        a.until("committed", |_| committed()).await;
+        a.kernel.take();
+        std::fs::write(&file, format!("{text}mode = \"observe\"\n")).unwrap();
+        let told = a.ask(Request::Reload).await;
+        assert_eq!(told, json!({"changes": ["service web changed"]}));
+        let changed = || *a.kernel.calls.borrow() == [Call::Service(80)];
+        a.until("the module knows it", |_| changed()).await;
+        assert_eq!(a.ask(Request::Status).await["committed_alone"], 0);
     })
     .await;
 }
