@@ -313,7 +313,7 @@ impl<K: Kernel> Daemon<K> {
                     self.engine.timeline.note("peer-dead", note);
                     self.engine.count("deaths");
                     self.suspected.remove(&peer);
-                    self.ready.forget(&peer);
+                    self.ready.lost(&peer);
                     // It connects and is told everything anew when it is back.
                     self.links.remove(&peer);
                     self.engine.quorum.leave(&peer);

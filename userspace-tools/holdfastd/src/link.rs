@@ -338,7 +338,17 @@ async fn hear(
         return Err(bad("not of the group"));
     }
     let mut out = Vec::new();
-    while let Some(frame) = timeout(GONE, channel.frames.recv()).await? {
+    let mut peers = peers.clone();
+    loop {
+        let frame = tokio::select! {
+            frame = timeout(GONE, channel.frames.recv()) => frame?,
+            changed = peers.changed() => match changed {
+                Ok(()) if peers.borrow().contains(&name) => continue,
+                // It is of the group no more; should it come back, it tells everything anew.
+                _ => return Ok(()),
+            },
+        };
+        let Some(frame) = frame else { return Ok(()) };
         let Message::Updates { number, updates } = channel.unseal(&frame)? else {
             return Err(bad("not an update"));
         };
@@ -357,7 +367,6 @@ async fn hear(
             channel.write.write_all(&out).await?;
         }
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -369,8 +378,12 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let (tx, rx) = mpsc::channel(64);
-        let (_, names) = watch::channel(vec!["a".into()]);
-        tokio::spawn(listen(listener, names, [7; 32], tx.clone()));
+        let (group, names) = watch::channel(vec!["a".into()]);
+        let listening = listen(listener, names, [7; 32], tx.clone());
+        tokio::spawn(async move {
+            listening.await;
+            drop(group);
+        });
         tokio::spawn(tell("a".into(), ("b".into(), addr), key, tx));
         rx
     }

@@ -40,7 +40,9 @@ pub enum Found {
 /// What a peer said of itself.
 #[derive(Clone, Debug, Default)]
 struct Peer {
-    /// All of its records have come.
+    /// It has begun to tell its records.
+    begun: bool,
+    /// All of them have come.
     synced: bool,
     heard: Option<Time>,
     /// Its clock minus ours in milliseconds, when it spoke last.
@@ -119,15 +121,20 @@ impl Ready {
     pub fn hear(&mut self, peer: &str, update: &Update, now: Time) {
         let short = |s: &str| s.chars().take(WORD).collect();
         match update {
-            Update::Begin => self.peers.entry(peer.to_owned()).or_default().synced = false,
+            Update::Begin => {
+                let p = self.peers.entry(peer.to_owned()).or_default();
+                (p.begun, p.synced) = (true, false);
+            }
             Update::About {
                 wall_ms: theirs,
                 daemon,
                 module,
             } => {
                 let ahead = i128::from(*theirs) - i128::from(wall_ms());
+                let begun = self.peers.get(peer).is_some_and(|p| p.begun);
                 let known = Peer {
-                    synced: true,
+                    begun,
+                    synced: begun,
                     heard: Some(now),
                     ahead_ms: i64::try_from(ahead).unwrap_or(i64::MAX),
                     daemon: short(daemon),
@@ -139,7 +146,15 @@ impl Ready {
         }
     }
 
-    /// A peer is dead, or no peer any more: what it said does not count.
+    /// A peer is dead: what it said does not count. If it was not dead after all, its link still
+    /// brings its records, and soon says so.
+    pub fn lost(&mut self, peer: &str) {
+        if let Some(p) = self.peers.get_mut(peer) {
+            (p.synced, p.heard) = (false, None);
+        }
+    }
+
+    /// A peer is none any more.
     pub fn forget(&mut self, peer: &str) {
         self.peers.remove(peer);
     }
@@ -337,13 +352,22 @@ mod tests {
         r.hear("b", &Update::Begin, s(11));
         assert_eq!(why(&r, s(11)), ["records"], "it begins anew");
         r.hear("b", &r.about(), s(11));
-        r.forget("b");
+        assert_eq!(why(&r, s(11)), Vec::<&str>::new());
+        // It was taken for dead, wrongly.
+        r.lost("b");
         assert_eq!(why(&r, s(11)), ["records"]);
+        r.hear("b", &r.about(), s(12));
+        assert_eq!(why(&r, s(12)), Vec::<&str>::new());
+        // Its records were forgotten: it must tell them again.
+        r.forget("b");
+        r.hear("b", &r.about(), s(13));
+        assert_eq!(why(&r, s(13)), ["records"]);
     }
 
     #[test]
     fn clocks_and_versions_must_agree() {
         let mut r = Ready::default();
+        r.hear("b", &Update::Begin, Time::ZERO);
         let about = |ahead: i64, daemon: &str, module: &str| Update::About {
             wall_ms: wall_ms().saturating_add_signed(ahead),
             daemon: daemon.into(),

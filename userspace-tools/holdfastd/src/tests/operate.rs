@@ -382,6 +382,31 @@ async fn a_peer_that_is_added_later_is_heard_and_told() {
         a.until("a is linked to b", linked).await;
         b.until("b is linked to a", linked).await;
         until_ready(&a, "a is ready", |r| r["ready"] == true).await;
+
+        // What it tells from here on stays a record: the address was taken before.
+        let taken = async {
+            let events = || a.ask(Request::Timeline);
+            while !events().await.to_string().contains("\"takeover\"") {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(Duration::from_secs(10), taken).await.unwrap();
+
+        // It goes and comes again, and its records with it.
+        serve_on(&b).await;
+        a.until("a has the record", |v| v["status"]["records_of_peers"] == 1)
+            .await;
+        std::fs::write(&file, &stranger).unwrap();
+        a.ask(Request::Reload).await;
+        let none = |v: &Value| v["status"]["records_of_peers"] == 0;
+        a.until("a has forgotten b", none).await;
+        std::fs::write(&file, &text).unwrap();
+        a.ask(Request::Reload).await;
+        until_ready(&a, "a is ready again", |r| r["ready"] == true).await;
+        a.until("a has the record again", |v| {
+            v["status"]["records_of_peers"] == 1
+        })
+        .await;
     })
     .await;
 }
