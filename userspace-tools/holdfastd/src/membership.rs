@@ -278,7 +278,7 @@ impl Membership {
         (self.interval, self.misses) = (interval, misses);
         // Nobody is late by a rule that he did not know.
         for p in self.peers.values_mut() {
-            p.heard = now;
+            (p.heard, p.arrived) = (now, now);
         }
     }
 

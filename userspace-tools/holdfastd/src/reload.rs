@@ -15,6 +15,7 @@ use crate::notify::notify;
 use crate::quorum::Quorum;
 use crate::takeover::{self, Address};
 use crate::timeline::monotonic;
+use crate::watch::Watch;
 
 /// Stands for a table that is not in the file, and so on no line.
 const NOWHERE: usize = usize::MAX;
@@ -306,6 +307,14 @@ impl<K: Kernel> Daemon<K> {
             let (interval, misses) = (beat.interval(), beat.misses);
             self.membership.retime(interval, misses, self.time());
             self.retimed = true;
+        }
+        match Watch::new(&self.config, &self.addresses) {
+            Ok(watch) => self.watch = watch,
+            // The old one goes on with the addresses that it knows.
+            Err(why) => self
+                .engine
+                .timeline
+                .note("watch-failed", json!({"error": why})),
         }
         let now = monotonic();
         for s in &plan.services_weaker {
