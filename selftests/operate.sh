@@ -164,7 +164,9 @@ until_true 30 status_is a 0
 on a status --why | grep -q 'linked yes' || fail "$(on a status --why)"
 
 # A report has much in it, but neither secret nor client.
-on b bugreport --config "$SITE/b.toml" -o "$SITE/report.tar.gz"
+# Addresses of the configuration stay, and here the client is the gateway, too.
+grep -v '^gateway' "$SITE/b.toml" >"$SITE/b.shown"
+on b bugreport --config "$SITE/b.shown" -o "$SITE/report.tar.gz"
 mkdir "$SITE/report"
 tar -xzf "$SITE/report.tar.gz" -C "$SITE/report"
 grep -rqF "$(<"$SITE/secret")" "$SITE/report" && fail "the secret is in the report"
