@@ -442,6 +442,34 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_has_no_number_is_neither_waited_for_nor_a_confirmation() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let (tx, mut rx) = mpsc::channel(64);
+        let key = [7; 32];
+        tokio::spawn(tell("a".into(), ("b".into(), addr), key, tx));
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut peer = Channel::open(stream, &key, false).await.unwrap();
+        let Some(LinkEvent::Up { updates, .. }) = rx.recv().await else {
+            panic!()
+        };
+        for number in 1..=2 {
+            updates.send((number, vec![Update::Begin])).await.unwrap();
+            let mut out = Vec::new();
+            peer.seal(&mut out, &Message::Confirm { number }).unwrap();
+            peer.write.write_all(&out).await.unwrap();
+            let next = rx.recv().await.unwrap();
+            assert!(matches!(next, LinkEvent::Confirmed { .. }), "{next:?}");
+            updates.send((0, vec![Update::Begin])).await.unwrap();
+            assert!(timeout(2 * PATIENCE, rx.recv()).await.is_err());
+        }
+        updates.send((3, vec![Update::Begin])).await.unwrap();
+        updates.send((0, vec![Update::Begin])).await.unwrap();
+        let left = timeout(2 * PATIENCE, rx.recv()).await.unwrap();
+        assert!(matches!(left, Some(LinkEvent::Down { .. })), "{left:?}");
+    }
+
+    #[tokio::test]
     async fn a_node_with_another_secret_is_not_heard() {
         let mut rx = pair([8; 32]).await;
         let quiet = timeout(Duration::from_millis(500), rx.recv()).await;

@@ -474,6 +474,11 @@ impl Membership {
         }
     }
 
+    /// It is another gateway from now on, or none: the silence of the old one says nothing.
+    pub fn forget_gateway(&mut self) {
+        (self.reached, self.back, self.cut_off) = (None, None, false);
+    }
+
     /// Notes when the gateway does not answer although it is asked often.
     fn watch_gateway(&mut self, now: Time) {
         let uneasy = match self.is_calm() {
@@ -908,6 +913,19 @@ mod tests {
             g.nodes[1].reached(g.now);
             g.run(10);
         }
+        assert_eq!(g.owners(), vec![1]);
+    }
+
+    #[test]
+    fn a_gateway_that_is_asked_no_more_is_not_missed() {
+        let mut g = Group::new(2);
+        g.nodes[1].reached(g.now);
+        g.run(1000);
+        g.dead.insert(0);
+        g.run(500);
+        assert_eq!(g.owners(), Vec::<usize>::new());
+        g.nodes[1].forget_gateway();
+        g.run(10);
         assert_eq!(g.owners(), vec![1]);
     }
 

@@ -309,7 +309,12 @@ impl<K: Kernel> Daemon<K> {
             self.retimed = true;
         }
         match Watch::new(&self.config, &self.addresses) {
-            Ok(watch) => self.watch = watch,
+            Ok(watch) => {
+                if !watch.has_gateway_of(&self.watch) {
+                    self.membership.forget_gateway();
+                }
+                self.watch = watch;
+            }
             // The old one goes on with the addresses that it knows.
             Err(why) => self
                 .engine
@@ -425,6 +430,15 @@ mod tests {
         assert_eq!(
             words("[[peer]]", third),
             ["peer c added", "heartbeat changed"]
+        );
+        let times = "[drain]\nstop-ms = 1\n[recovery]\nidle-s = 1\n[[peer]]";
+        assert_eq!(
+            words("[[peer]]", times),
+            ["recovery changed", "drain changed"]
+        );
+        assert_eq!(
+            words("port = 80", "port = 80\nrestart-ms = 1"),
+            ["service 192.0.2.10:80 changed"]
         );
         assert_eq!(words("\"b\"", "\"c\""), ["peer b removed", "peer c added"]);
     }

@@ -67,6 +67,11 @@ impl Watch {
         Ok(watch)
     }
 
+    /// Whether the same gateway tells whether this node is cut off.
+    pub fn has_gateway_of(&self, other: &Watch) -> bool {
+        self.gateway == other.gateway
+    }
+
     /// The next address that a machine has answered for. May be dropped and called again.
     pub async fn found(&mut self) -> Option<IpAddr> {
         self.found.recv().await

@@ -60,12 +60,14 @@ fn refusals_and_failover_times_are_counted_by_service() {
     e.store.apply("b", Update::Put(downloading(1).encode(0)), 0);
     e.store.apply("b", Update::Put(downloading(2).encode(0)), 0);
     e.take_over(key(1).service.ip(), 0);
-    let located = What::Located {
-        desc: desc(1),
-        word: word(2300, 1000),
-        ts: None,
-    };
-    e.hear(entry(1001, located), 0);
+    for (flow, i) in [(1001, 1), (1002, 2)] {
+        let located = What::Located {
+            desc: desc(i),
+            word: word(2300, 1000),
+            ts: None,
+        };
+        e.hear(entry(flow, located), 0);
+    }
     let wrong = b"HTTP/1.1 404 N\r\nContent-Length: 0\r\n\r\n".to_vec();
     let answer = What::Answer {
         pos: 0,
@@ -88,6 +90,19 @@ fn an_observed_or_eager_flow_promises_nothing() {
     let (mut e, _) = engine();
     serve(&mut e);
     assert!(e.flows().all(|(_, t)| t.record().strict));
+}
+
+#[test]
+fn a_drain_leaves_the_sockets_of_an_observed_service_alone() {
+    let (mut e, kernel) = observing();
+    serve(&mut e);
+    let addr = key(1).service.ip();
+    kernel.take();
+    assert_eq!(e.hand_over(addr, 0), (0, 0));
+    assert!(e.handed.is_complete());
+    e.abandon(addr);
+    assert_eq!(kernel.take(), vec![]);
+    assert_eq!(e.counts.get("would-abandon"), Some(&1));
 }
 
 /// A folder for one test.
