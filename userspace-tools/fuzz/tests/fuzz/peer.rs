@@ -141,7 +141,7 @@ fn updates() {
                     key,
                     generation,
                     acked: number(rng, 2000),
-                    ts: rng.permille(500).then(|| (1, 2)),
+                    ts: rng.permille(500).then_some((1, 2)),
                     age_ms: number(rng, 0) as u32,
                 },
                 _ => Update::Drop { key, generation },
