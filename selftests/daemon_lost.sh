@@ -28,7 +28,7 @@ daemon_kill() {
 }
 
 health() {
-	in_ns b holdfast status --socket "$SITE/b.sock" -j | grep -q "\"$1\""
+	grep -q "\"$1\"" <<<"$(in_ns b holdfast status --socket "$SITE/b.sock" -j || true)"
 }
 
 owns_not() {

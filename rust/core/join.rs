@@ -78,9 +78,7 @@ impl Flow {
         let edge = Delta::<C2s>::ZERO.to_client(ghost.edge());
         self.c2s.edge = self.c2s.next.nearest(edge).max(self.c2s.next);
         self.s2c.next = boundary;
-        let window = u64::from(self.s2c.window) << self.handshake.client_shift();
-        let edge = at.plus(window);
-        self.dead_edge = Some(self.dead_edge.map_or(edge, |e| e.max(edge)));
+        self.dead_server_reached(at);
         if let Some(start) = start {
             self.adopt_object(Pos::new(start), end, env);
         }

@@ -123,9 +123,19 @@ impl Flow {
             }
             // What was on its way when its server died has arrived.
             Phase::Located if Seq::new(p.ack()).after(self.s2c.acked.seq()) => self.located(p, fx),
+            Phase::Ghost => self.dead_server_reached(self.s2c.next.nearest(Seq::new(p.ack()))),
             _ => {}
         }
         Verdict::Drop(Counter::OrphanSwallowed)
+    }
+
+    /// The client expects `ack` and has told its window: a server that died may have sent that
+    /// far. While it takes what had arrived out of order, its window shrinks as `ack` grows. And a
+    /// window farther: its later packets may have overtaken this one.
+    pub(super) fn dead_server_reached(&mut self, ack: Pos<S2c>) {
+        let window = u64::from(self.s2c.window) << self.handshake.client_shift();
+        let edge = ack.plus(2 * window);
+        self.dead_edge = Some(self.dead_edge.map_or(edge, |e| e.max(edge)));
     }
 
     fn located(&mut self, p: &Packet<'_>, fx: &mut Effects) {

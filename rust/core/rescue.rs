@@ -145,6 +145,7 @@ impl Flow {
         self.s2c.next = at;
         self.s2c.acked = at;
         self.s2c.reported = at;
+        self.dead_server_reached(at);
         let next = Seq::<Local, C2s>::new(claim.next.seq().raw());
         // Less than a unit of the client's scale would be no window at all.
         let window = window.max(1 << self.handshake.client_shift());

@@ -202,7 +202,7 @@ impl Referee {
         let harmless = match odd {
             // Packets that overtake each other do that; see `leaves`.
             Odd::Paws { .. } => true,
-            Odd::Shrunk(_) | Odd::BeyondWindow(_) | Odd::Echo(_) => late,
+            Odd::Shrunk(_) | Odd::BeyondWindow(_) | Odd::Echo(_) | Odd::Reneged => late,
             _ => false,
         };
         if !harmless {

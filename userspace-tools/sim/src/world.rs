@@ -247,8 +247,10 @@ impl World {
                 self.sock.input(&p, self.now);
                 for odd in std::mem::take(&mut self.sock.oddities) {
                     // Another server may have a smaller window,
-                    // and what a ghost asked for may not fit a tiny one of the client.
-                    let other = matches!(odd, Odd::Shrunk(_) | Odd::BeyondWindow(_));
+                    // and what a ghost asked for may not fit a tiny one of the client. What a
+                    // dead server told of a request that the gate had let go is forgotten with
+                    // it (RFC 2018, section 8); SACK blocks beyond a gate are judged elsewhere.
+                    let other = matches!(odd, Odd::Shrunk(_) | Odd::BeyondWindow(_) | Odd::Reneged);
                     let other = other && !self.crashes.is_empty();
                     self.referee.odd("the client", &p, odd, late || other);
                 }

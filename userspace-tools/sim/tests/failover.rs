@@ -134,6 +134,18 @@ fn regressions() {
     // Seeds and what they found.
     let seeds = [
         (
+            45_082_694,
+            "What a dead server had told of a request that was let go was held against the next.",
+        ),
+        (
+            44_083_335,
+            "The packet that located a client was older than what the dead server had heard.",
+        ),
+        (
+            43_043_605,
+            "The edge of what a dead server had sent was told by two packets of the client.",
+        ),
+        (
             42_073_536,
             "An eager response was on its way while its client spoke: another head followed.",
         ),
