@@ -192,8 +192,6 @@ pub struct Flow {
     pub(super) muted: bool,
     /// The local server has closed early; that is held back.
     pub(super) lost: Option<Lost>,
-    /// A close is among the held packets.
-    pub(super) close_held: Option<Lost>,
     /// Userspace can still continue it.
     pub(super) protected: bool,
     /// Where the gates would stand if the service were not only observed.
@@ -256,7 +254,6 @@ impl Flow {
             joined: false,
             muted: false,
             lost: None,
-            close_held: None,
             protected: true,
             shadow: Shadow::default(),
             rescue: Rescue::None,
@@ -400,11 +397,6 @@ impl Flow {
         }
         if env.now >= self.hold_deadline {
             self.hold_deadline = u64::MAX;
-            if let Some(lost) = self.closes_in_head(env) {
-                let _ = self.lose_server(lost, env, fx);
-                fx.count(Counter::CloseHeld);
-                return;
-            }
             self.give_up_protection(Counter::HoldTimeout, fx);
         }
         if env.now >= self.ack_deadline {
@@ -476,7 +468,6 @@ impl Flow {
         self.release_ack(fx);
         self.s2c.gate.open();
         self.hold_deadline = u64::MAX;
-        self.close_held = None;
         fx.release = true;
     }
 

@@ -46,18 +46,9 @@ impl Flow {
         }
     }
 
-    /// The bytes that wait for their record end in a close, and the record did not come: the
-    /// head of the response is not complete, and nothing of it has left.
-    pub(super) fn closes_in_head(&self, env: &Env) -> Option<Lost> {
-        let unknown = self.object.is_some_and(|o| o.end.is_none());
-        let early = unknown && self.closes_early(None, env);
-        self.close_held.filter(|_| early)
-    }
-
     /// Holds a close back.
     pub(super) fn lose_server(&mut self, lost: Lost, env: &Env, fx: &mut Effects) -> Verdict {
         self.lost = Some(lost);
-        self.close_held = None;
         self.deadline = env.now + u64::from(env.policy.verdict_ms);
         self.hold_deadline = u64::MAX;
         self.ack_deadline = u64::MAX;

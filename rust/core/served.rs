@@ -264,7 +264,6 @@ impl Flow {
         if flags & tcp::RST != 0 {
             if self.hold_deadline != u64::MAX {
                 // It must not overtake what was said before it.
-                self.close_held = Some(Lost { rst: true });
                 return Verdict::Hold;
             }
             if self.closes_early(None, env) {
@@ -288,9 +287,6 @@ impl Flow {
             if held {
                 if self.hold_deadline == u64::MAX {
                     self.hold_deadline = env.now + u64::from(env.policy.hold_ms);
-                }
-                if fin {
-                    self.close_held = Some(Lost { rst: false });
                 }
                 return Verdict::Hold;
             }
@@ -453,7 +449,6 @@ impl Flow {
         let end = end.map(Pos::new).filter(|e| *e >= start);
         object.end = end;
         self.hold_deadline = u64::MAX;
-        self.close_held = None;
         self.shadow
             .commit(end.filter(|_| self.protected && env.policy.strict));
         if end.is_none_or(|end| self.s2c.next >= end) {

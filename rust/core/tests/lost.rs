@@ -68,17 +68,6 @@ fn a_close_in_place_of_a_response_is_held_back() {
 }
 
 #[test]
-fn a_close_inside_a_head_is_held_back_once_no_record_has_come() {
-    let mut rig = Rig::open();
-    rig.client(tcp(C, S).len(100)).accepted();
-    rig.service(tcp(S, C + 100).len(30)).held();
-    rig.service(tcp(S + 30, C + 100).fin()).held();
-    let fx = rig.tick();
-    assert_eq!(logged(&fx, Kind::Lost).len(), 1);
-    assert!(fx.discard && rig.flow.is_lost());
-}
-
-#[test]
 fn ordinary_closes_pass() {
     // At the end.
     let mut rig = responding();
