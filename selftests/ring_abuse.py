@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later OR MIT
-# holdfast-test: guest kernel=stock sample=debug full=debug timeout=120
+# holdfast-test: guest kernel=none full=stock,debug timeout=240
 """A reader of the log that breaks every rule: mappings of any place, length and protection, reads and
 writes, two at once, children that keep a mapping, and a consumer count that is garbage while traffic
 is logged. It harms its own log and nothing else."""
