@@ -616,7 +616,7 @@ impl World {
         // A process died inside a head: no record came, and its close went on as it was.
         let timeout = holdfast_core::counter::Counter::HoldTimeout as usize;
         let process = self.sc.crashes.iter().any(|c| c.process.is_some());
-        if process && self.nodes.iter().any(|n| n.counts[timeout] > 0) {
+        if process && !stalled && self.nodes.iter().any(|n| n.counts[timeout] > 0) {
             return Outcome::Excused("held too long");
         }
         if self.client.stage == Stage::Closing && self.client.satisfied() && !stalled {
