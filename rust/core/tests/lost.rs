@@ -186,3 +186,15 @@ fn a_joined_server_may_die_too() {
         .dropped(Counter::OrphanSwallowed);
     assert!(prefix(&rig.tick()).is_empty());
 }
+
+#[test]
+fn a_close_inside_a_head_goes_out_with_it_once_no_record_has_come() {
+    let mut rig = Rig::open();
+    rig.client(tcp(C, S).len(100)).accepted();
+    rig.service(tcp(S, C + 100).len(30)).held();
+    rig.service(tcp(S + 30, C + 100).fin()).held();
+    let fx = rig.tick();
+    assert_eq!(logged(&fx, Kind::Lost).len(), 0);
+    assert_eq!(logged(&fx, Kind::Unprotected).len(), 1);
+    assert!(fx.release && !fx.discard && !rig.flow.is_lost());
+}
