@@ -120,10 +120,16 @@ fn claim(attrs: &Attrs<'_>) -> Result<Claim> {
     };
     Ok(Claim {
         generation: attrs.u32(nl::A_FLOW_GENERATION).unwrap_or(0),
-        next: Pos::new(attrs.need_u64(nl::A_FLOW_C2S_NEXT)?),
+        next: need_position(attrs, nl::A_FLOW_C2S_NEXT)?,
         handshake,
         clock,
     })
+}
+
+/// A position that a connection can have.
+fn need_position<D>(attrs: &Attrs<'_>, number: u16) -> Result<Pos<D>> {
+    Pos::checked(attrs.need_u64(number)?)
+        .ok_or_else(|| attrs.error(number, c"no connection has this position", EINVAL))
 }
 
 /// What to tell the requester.
@@ -374,7 +380,7 @@ impl Operation for Recover {
 
     fn run(request: &Request<'_>) -> Result {
         let claim = claim(request)?;
-        let at = Pos::new(request.need_u64(nl::A_FLOW_AT)?);
+        let at = need_position(request, nl::A_FLOW_AT)?;
         let window = request
             .u32(nl::A_FLOW_ANSWER_WINDOW)
             .unwrap_or(ANSWER_WINDOW);

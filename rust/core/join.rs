@@ -23,6 +23,12 @@ const PREFIX_FLIGHT: u32 = 10;
 /// discovery has to be waited for (RFC 8200: 1280 bytes with headers and options).
 const PREFIX_MSS: u32 = 1200;
 
+/// A position that userspace may have left out.
+fn position<D>(raw: Option<u64>) -> Result<Option<Pos<D>>, Misfit> {
+    raw.map(|raw| Pos::checked(raw).ok_or(Misfit::Position))
+        .transpose()
+}
+
 impl Flow {
     /// Sends the client `prefix` bytes from where it stands, then joins it to the server's
     /// bytes behind the first `answer` ones. `start` and `end` are those of the response.
@@ -43,7 +49,7 @@ impl Flow {
         }
         let at = self.s2c.acked;
         let boundary = at.plus(u64::from(prefix));
-        let end = end.map(Pos::new);
+        let (start, end) = (position(start)?, position(end)?);
         if end.is_some_and(|e| e < boundary) {
             return Err(Misfit::Position);
         }
@@ -80,7 +86,7 @@ impl Flow {
         self.s2c.next = boundary;
         self.dead_server_reached(at);
         if let Some(start) = start {
-            self.adopt_object(Pos::new(start), end, env);
+            self.adopt_object(start, end, env);
         }
         ghost.hand_over(&self.voice(), self.window_beyond(prefix), fx);
         self.rescue = Rescue::Prefix {
@@ -118,9 +124,7 @@ impl Flow {
             }
             if end > self.s2c.next {
                 // The last byte of the request, if the client still has it.
-                self.c2s
-                    .gate
-                    .close(Pos::new(self.c2s.next.raw().wrapping_sub(1)), env.now);
+                self.c2s.gate.close(self.c2s.next.minus(1), env.now);
             }
         }
     }
@@ -150,10 +154,10 @@ impl Flow {
             .clamp(64, PREFIX_MSS);
         let window = u32::from(self.s2c.window) << self.handshake.client_shift();
         let limit = len.min(acked.saturating_add(window.min(mss * PREFIX_FLIGHT)));
-        let from = self.prefix_begin(len).raw();
+        let from = self.prefix_begin(len);
         while sent < limit && fx.emits.room() > 0 {
             let n = (limit - sent).min(mss);
-            let seq = Pos::<S2c>::new(from.wrapping_add(u64::from(sent))).seq();
+            let seq = from.plus(u64::from(sent)).seq();
             let flags = if sent + n == len {
                 tcp::ACK | tcp::PSH
             } else {
@@ -193,7 +197,7 @@ impl Flow {
         if !p.has_ack() || p.rst() {
             return;
         }
-        let from = Pos::<S2c>::new(self.s2c.next.raw()).nearest(Seq::new(p.ack()));
+        let from = self.s2c.next.nearest(Seq::new(p.ack()));
         // The server's own bytes may be on their way too: behind the prefix is all of it.
         let begin = self.prefix_begin(len);
         let now_acked = from.since(begin).min(u64::from(len)) as u32;
@@ -252,7 +256,7 @@ impl Flow {
             .s2c
             .next
             .nearest(self.splice.seq_to_client(ghost.boundary()));
-        Pos::new(boundary.raw().wrapping_sub(u64::from(len)))
+        boundary.minus(u64::from(len))
     }
 
     pub(super) fn joined(&mut self, fx: &mut Effects) {
@@ -292,7 +296,7 @@ impl Flow {
         self.push_prefix(env, fx);
         if self.s2c.window == 0 {
             // A reader that pauses: ask it, and its answer takes the count back.
-            let seq = Pos::<S2c>::new(self.prefix_begin(len).raw().wrapping_add(u64::from(acked)));
+            let seq = self.prefix_begin(len).plus(u64::from(acked));
             let segment = self.towards_client(seq.seq().minus(1), tcp::ACK);
             fx.emits.push(Emit {
                 segment,

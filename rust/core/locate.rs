@@ -139,7 +139,7 @@ impl Flow {
     }
 
     fn located(&mut self, p: &Packet<'_>, fx: &mut Effects) {
-        self.s2c.acked = Pos::new(u64::from(p.ack()));
+        self.s2c.acked = Pos::starting(Seq::new(p.ack()));
         self.s2c.next = self.s2c.acked;
         self.word(p, Kind::Located, fx);
     }

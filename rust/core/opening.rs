@@ -51,7 +51,7 @@ impl Flow {
     fn expect(&mut self, isn: Seq<Client, C2s>, offer: Handshake, env: &Env) {
         self.handshake = offer;
         self.isn_c2s = isn;
-        let first = Pos::new(u64::from(isn.raw())).plus(1);
+        let first = Pos::starting(isn).plus(1);
         self.c2s.next = first;
         self.c2s.acked = first;
         self.c2s.edge = first;
@@ -149,7 +149,7 @@ impl Flow {
             }
             self.answered = true;
             self.local_shift = self.handshake.service_shift();
-            let first = Pos::new(u64::from(p.seq())).plus(1);
+            let first = Pos::starting(self.isn_s2c).plus(1);
             self.s2c.next = first;
             self.s2c.acked = first;
             self.s2c.logged = first;

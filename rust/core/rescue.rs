@@ -11,6 +11,7 @@ use super::client::{Clock, Handshake};
 use super::counter::Counter;
 use super::effects::{Bytes, Effects, Emit, Log, Verdict};
 use super::flow::{Env, Flow, Phase, Rescue};
+use super::gate::AckGate;
 use super::ghost::{Ghost, Progress, Voice};
 use super::ring::{flags as log_flags, Kind};
 use super::seq::{C2s, Local, Pos, S2c, Seq};
@@ -82,6 +83,8 @@ impl Flow {
         self.c2s.next = claim.next;
         self.c2s.acked = claim.next;
         self.c2s.edge = claim.next.plus(FIRST_EDGE);
+        // What was told is all below `next`, and counted by an older claim perhaps.
+        self.c2s.gate = AckGate::default();
         let heard = self.clock;
         self.clock = claim.clock.taken_over(claim.generation);
         // What the client said to us is newer than what it said to the old server.

@@ -130,7 +130,7 @@ impl<D> Delta<D> {
 }
 
 /// A position in stream `D`, client space, that does not wrap: the low 32 bits are the
-/// client's sequence number, the high ones count how often it wrapped since the flow began.
+/// client's sequence number, the high ones count from 1 how often it wrapped since the flow began.
 /// Objects are larger than 2^32 bytes.
 #[derive(Debug)]
 pub struct Pos<D>(u64, PhantomData<D>);
@@ -164,6 +164,22 @@ impl<D> Pos<D> {
         Pos(raw, PhantomData)
     }
 
+    /// The position of the first number `seq` that is known of a stream. One wrap above zero, so
+    /// that what lies before it (a repeated SYN, an old acknowledgement) has a position too.
+    pub const fn starting(seq: Seq<Client, D>) -> Self {
+        Pos((1 << 32) + seq.raw() as u64, PhantomData)
+    }
+
+    /// The position with a count from outside. `None`: no connection has it, or arithmetic
+    /// around it might overflow.
+    pub const fn checked(raw: u64) -> Option<Self> {
+        if raw >> 32 != 0 && raw >> 62 == 0 {
+            Some(Pos::new(raw))
+        } else {
+            None
+        }
+    }
+
     /// The count.
     pub const fn raw(self) -> u64 {
         self.0
@@ -178,6 +194,12 @@ impl<D> Pos<D> {
     #[must_use]
     pub const fn plus(self, n: u64) -> Self {
         Pos::new(self.0.wrapping_add(n))
+    }
+
+    /// The position `n` bytes back.
+    #[must_use]
+    pub const fn minus(self, n: u64) -> Self {
+        Pos::new(self.0.wrapping_sub(n))
     }
 
     /// Bytes from `earlier` to here; zero if it is in fact later.

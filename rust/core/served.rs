@@ -434,7 +434,7 @@ impl Flow {
     /// The record of the response that begins at `start` is safe. `end` is where the next
     /// response begins, if that is known.
     pub fn commit(&mut self, start: Option<u64>, end: Option<u64>, env: &Env, fx: &mut Effects) {
-        let Some(start) = start.map(Pos::new) else {
+        let Some(start) = start.and_then(Pos::checked) else {
             return;
         };
         if self.is_lost() {
@@ -446,7 +446,7 @@ impl Flow {
             fx.count(Counter::LateCommit);
             return;
         };
-        let end = end.map(Pos::new).filter(|e| *e >= start);
+        let end = end.and_then(Pos::checked).filter(|e| *e >= start);
         object.end = end;
         self.hold_deadline = u64::MAX;
         self.shadow

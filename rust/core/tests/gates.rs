@@ -6,7 +6,7 @@ use super::super::counter::Counter;
 use super::super::flow::Phase;
 use super::super::ring::Kind;
 use super::super::wire::{flags, Dir};
-use super::kit::{counted, emitted, logged, tcp, told, Rig, C, S};
+use super::kit::{counted, emitted, logged, pos, tcp, told, Rig, C, S};
 
 /// The local socket's acknowledgement of all the request: the right edge is `C + 8100`.
 fn ack_all(rig: &mut Rig) {
@@ -53,14 +53,10 @@ fn a_copy_of_the_network_gives_no_byte() {
     ack_all(&mut rig);
     rig.wait(149);
     rig.client(tcp(C, S).len(100).ts(101, 900)).accepted();
-    assert_eq!(rig.ack_gate(), Some(C.into()));
+    assert_eq!(rig.ack_gate(), Some(pos(C)));
     rig.wait(1);
     rig.client(tcp(C, S).len(100).ts(101, 900)).accepted();
-    assert_eq!(
-        rig.ack_gate(),
-        Some(u64::from(C) + 1),
-        "no timeout is shorter"
-    );
+    assert_eq!(rig.ack_gate(), Some(pos(C) + 1), "no timeout is shorter");
 }
 
 #[test]
@@ -69,7 +65,7 @@ fn a_retransmission_of_lost_bytes_gives_no_byte() {
     let mut rig = Rig::asked();
     rig.wait(300);
     let out = rig.client(tcp(C, S).len(100).ts(300, 900)).accepted();
-    assert_eq!(rig.ack_gate(), Some(C.into()));
+    assert_eq!(rig.ack_gate(), Some(pos(C)));
     assert!(!counted(&out.fx, Counter::AckGateAdvanced));
 }
 
@@ -136,7 +132,7 @@ fn answered_eagerly() -> Rig {
 #[test]
 fn a_late_commit_opens_the_ack_gate_aloud() {
     let mut rig = answered_eagerly();
-    let fx = rig.commit(S.into(), Some(u64::from(S) + 500));
+    let fx = rig.commit(pos(S), Some(pos(S) + 500));
     let segment = told(&fx);
     assert_eq!(
         (segment.seq, segment.ack, segment.flags),
@@ -148,18 +144,18 @@ fn a_late_commit_opens_the_ack_gate_aloud() {
 #[test]
 fn a_commit_without_end_opens_the_ack_gate_aloud() {
     let mut rig = answered_eagerly();
-    assert_eq!(told(&rig.commit(S.into(), None)).ack, C + 100);
+    assert_eq!(told(&rig.commit(pos(S), None)).ack, C + 100);
     assert_eq!(rig.ack_gate(), None);
 }
 
 #[test]
 fn a_commit_while_bytes_are_to_come_leaves_the_ack_gate() {
     let mut rig = answered_eagerly();
-    let fx = rig.commit(S.into(), Some(u64::from(S) + 501));
+    let fx = rig.commit(pos(S), Some(pos(S) + 501));
     assert!(emitted(&fx, Dir::ToClient).is_empty());
     assert_eq!(
         rig.ack_gate(),
-        Some(C.into()),
+        Some(pos(C)),
         "always leave something unacknowledged"
     );
     let out = rig.service(tcp(S + 500, C + 100).len(1)).accepted();
@@ -208,17 +204,14 @@ fn the_ack_gate_stays_once_the_response_has_begun() {
     rig.service(tcp(S, C + 100).len(500)).accepted();
     assert_eq!(rig.flow.deadline(), None);
     rig.service(tcp(S + 500, C + 100).window(2000)).accepted();
-    assert_eq!(
-        (rig.flow.deadline(), rig.ack_gate()),
-        (None, Some(C.into()))
-    );
+    assert_eq!((rig.flow.deadline(), rig.ack_gate()), (None, Some(pos(C))));
 }
 
 #[test]
 fn a_close_between_two_responses_waits_for_no_record() {
     let mut rig = Rig::asked();
     rig.service(tcp(S, C + 100).len(500)).held();
-    assert!(rig.commit(S.into(), Some(u64::from(S) + 500)).release);
+    assert!(rig.commit(pos(S), Some(pos(S) + 500)).release);
     rig.service(tcp(S, C + 100).len(500)).accepted();
     rig.service(tcp(S + 500, C + 100).fin()).accepted();
 }
@@ -227,7 +220,7 @@ fn a_close_between_two_responses_waits_for_no_record() {
 fn what_follows_a_response_waits_for_its_own_record() {
     let mut rig = Rig::asked();
     rig.service(tcp(S, C + 100).len(500)).held();
-    rig.commit(S.into(), Some(u64::from(S) + 500));
+    rig.commit(pos(S), Some(pos(S) + 500));
     rig.service(tcp(S, C + 100).len(500)).accepted();
     rig.service(tcp(S + 500, C + 100).len(1).fin()).held();
 }
@@ -239,7 +232,7 @@ fn a_reset_does_not_overtake_what_is_held() {
     rig.service(tcp(S + 500, C + 100).flags(flags::RST | flags::ACK))
         .held();
     assert_eq!(rig.flow.phase(), Phase::Open);
-    let fx = rig.commit(S.into(), None);
+    let fx = rig.commit(pos(S), None);
     assert!(fx.release && !fx.discard);
     rig.service(tcp(S, C + 100).len(500)).accepted();
     rig.service(tcp(S + 500, C + 100).flags(flags::RST | flags::ACK))

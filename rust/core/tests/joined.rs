@@ -12,7 +12,7 @@ use super::super::effects::Effects;
 use super::super::flow::Phase;
 use super::super::ring::Kind;
 use super::super::wire::{flags, Dir};
-use super::kit::{counted, emitted, logged, prefix, tcp, told, Rig, Tcp, C, L, S};
+use super::kit::{counted, emitted, logged, pos, prefix, tcp, told, Rig, Tcp, C, L, S};
 
 /// `len` bytes of the server, the first of them `n` behind the answer.
 fn own(n: u32, len: usize) -> Tcp {
@@ -36,10 +36,7 @@ fn the_prefix_stays_where_it_is_while_the_server_goes_on() {
     let out = rig.client(client(100)).accepted();
     assert_eq!(rig.flow.phase(), Phase::Open);
     let spliced = logged(&out.fx, Kind::Spliced);
-    assert_eq!(
-        (spliced[0].pos, spliced[0].ack),
-        (u64::from(S) + 100, C.into())
-    );
+    assert_eq!((spliced[0].pos, spliced[0].ack), (pos(S) + 100, pos(C)));
 }
 
 #[test]
@@ -62,7 +59,7 @@ fn a_lost_part_of_the_prefix_comes_again_while_the_server_goes_on() {
     // The server's own bytes arrived with it.
     let out = rig.client(client(3500)).accepted();
     assert_eq!(rig.flow.phase(), Phase::Open);
-    assert_eq!(logged(&out.fx, Kind::Spliced)[0].pos, u64::from(S) + 3000);
+    assert_eq!(logged(&out.fx, Kind::Spliced)[0].pos, pos(S) + 3000);
 }
 
 #[test]
@@ -146,7 +143,7 @@ fn an_acknowledgement_of_the_dead_servers_bytes_is_lowered() {
             500 + (n - 300) / 4,
             "the right edge stays"
         );
-        assert_eq!(rig.flow.snapshot(0).s2c_acked, u64::from(S) + 300);
+        assert_eq!(rig.flow.snapshot(0).s2c_acked, pos(S) + 300);
     }
     let out = ahead().client(client(300)).accepted();
     assert_eq!((out.ack, out.window), (L + 200 + 300, 1000));
@@ -163,7 +160,7 @@ fn an_acknowledgement_of_what_nobody_sent_is_left_alone() {
             (L + 200 + n, 1000),
             "it is refused with a challenge"
         );
-        assert_eq!(rig.flow.snapshot(0).s2c_acked, u64::from(S));
+        assert_eq!(rig.flow.snapshot(0).s2c_acked, pos(S));
     }
 }
 

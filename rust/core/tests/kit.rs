@@ -16,7 +16,7 @@ use super::super::effects::{Bytes, Effects, Emit, Log, Verdict};
 use super::super::flow::{Env, Flow, Phase, Policy};
 use super::super::rescue::{Claim, Misfit};
 use super::super::ring::Kind;
-use super::super::seq::{Pos, Seq};
+use super::super::seq::{Pos, S2c, Seq};
 use super::super::wire::{flags, Csum, Dir, Endpoint, Key, Packet, Segment};
 use super::{sack_option, ts_option, Spec};
 use std::vec;
@@ -443,5 +443,10 @@ impl Rig {
 }
 
 pub(super) fn at<D>(n: u32) -> Pos<D> {
-    Pos::new(u64::from(n))
+    Pos::starting(Seq::new(n))
+}
+
+/// As [`at`], as it is told.
+pub(super) fn pos(n: u32) -> u64 {
+    at::<S2c>(n).raw()
 }

@@ -7,14 +7,14 @@ use super::super::flow::Phase;
 use super::super::ring::{flags as log_flags, Kind};
 use super::super::seq::Seq;
 use super::super::wire::{flags, Dir};
-use super::kit::{counted, emitted, logged, prefix, tcp, told, Out, Rig, Tcp, C, L, S};
+use super::kit::{counted, emitted, logged, pos, prefix, tcp, told, Out, Rig, Tcp, C, L, S};
 
 /// A request of 100 bytes, and a response from `S` to `S + 1000` of which 400 bytes have gone.
 fn responding() -> Rig {
     let mut rig = Rig::open();
     rig.client(tcp(C, S).len(100)).accepted();
     rig.service(tcp(S, C + 100).len(400)).held();
-    let (start, end) = (u64::from(S), u64::from(S) + 1000);
+    let (start, end) = (pos(S), pos(S) + 1000);
     rig.act(|f, env, fx| f.commit(Some(start), Some(end), env, fx));
     rig.service(tcp(S, C + 100).len(400)).accepted();
     rig
@@ -78,7 +78,7 @@ fn ordinary_closes_pass() {
     let mut rig = Rig::open();
     rig.client(tcp(C, S).len(100)).accepted();
     rig.service(tcp(S, C + 100).len(400)).held();
-    let start = u64::from(S);
+    let start = pos(S);
     rig.act(|f, env, fx| f.commit(Some(start), None, env, fx));
     rig.service(tcp(S, C + 100).len(400)).accepted();
     rig.service(tcp(S + 400, C + 100).fin()).accepted();
@@ -128,7 +128,7 @@ fn a_lost_flow_is_located_by_a_newer_generation() {
 fn what_comes_too_late_changes_nothing() {
     let mut rig = responding();
     rig.service(tcp(S + 400, C + 100).fin());
-    let start = u64::from(S);
+    let start = pos(S);
     let (_, fx) = rig.act(|f, env, fx| f.commit(Some(start), None, env, fx));
     assert!(counted(&fx, Counter::LateCommit) && !fx.release);
     rig.act(|f, _, fx| f.unprotect(fx));
@@ -178,7 +178,7 @@ fn the_client_may_end_it_first() {
 #[test]
 fn a_joined_server_may_die_too() {
     let mut rig = Rig::answered();
-    let (start, end) = (Some(u64::from(S)), Some(u64::from(S) + 1000));
+    let (start, end) = (Some(pos(S)), Some(pos(S) + 1000));
     rig.act(|f, env, fx| f.join(200, 100, start, end, env, fx).unwrap());
     let out = rig.service(tcp(L + 200, C).fin());
     lost(&rig, out, log_flags::FIN);

@@ -7,7 +7,9 @@ use super::super::effects::Verdict;
 use super::super::flow::Phase;
 use super::super::ring::Kind;
 use super::super::wire::flags;
-use super::kit::{counted, logged, tcp, told, Out, Rig, Tcp, C, CLIENT_SHIFT, S, SERVICE_SHIFT};
+use super::kit::{
+    counted, logged, pos, tcp, told, Out, Rig, Tcp, C, CLIENT_SHIFT, S, SERVICE_SHIFT,
+};
 use proptest::prelude::*;
 
 /// The packet went on as it was, and nothing was sent because of it.
@@ -47,7 +49,7 @@ fn a_request_and_its_response_are_logged_and_counted_and_nothing_waits() {
     assert_eq!(logged(&out.fx, Kind::S2c).len(), 1);
     assert_eq!(rig.flow.deadline(), None);
 
-    let fx = rig.commit(S.into(), Some(u64::from(S) + 1000));
+    let fx = rig.commit(pos(S), Some(pos(S) + 1000));
     assert_eq!(fx.emits.iter().count(), 0);
     let out = rig.service(tcp(S + 500, C + 100).len(400));
     untouched(&out);
@@ -83,7 +85,7 @@ fn what_waits_goes_when_the_service_is_only_observed_from_now_on() {
     assert_eq!(told(&fx).ack, C + 100, "it learns what it was not told");
     untouched(&rig.service(tcp(S, C + 100).len(500)));
     assert_eq!((rig.ack_gate(), rig.flow.deadline()), (None, None));
-    let fx = rig.commit(S.into(), Some(u64::from(S) + 500));
+    let fx = rig.commit(pos(S), Some(pos(S) + 500));
     assert_eq!(fx.emits.iter().count(), 0);
 
     let mut orphan = Rig::orphan();
@@ -148,7 +150,7 @@ proptest! {
                 Step::Client(p) => untouched(&rig.client(p)),
                 Step::Service(p) => untouched(&rig.service(p)),
                 Step::Commit(end) => {
-                    let start = rig.flow.snapshot(0).object_start.unwrap_or(S.into());
+                    let start = rig.flow.snapshot(0).object_start.unwrap_or(pos(S));
                     prop_assert!(quiet(&rig.commit(start, end.map(|e| start + e))));
                 }
                 Step::Unprotect => prop_assert!(quiet(&rig.act(|f, _, fx| f.unprotect(fx)).1)),

@@ -7,9 +7,9 @@ use super::super::counter::Counter;
 use super::super::flow::Phase;
 use super::super::rescue::Misfit;
 use super::super::ring::Kind;
-use super::super::seq::{Pos, Seq};
+use super::super::seq::Seq;
 use super::super::wire::{flags, Dir};
-use super::kit::{emitted, logged, tcp, told, Rig, Tcp, C, L, S};
+use super::kit::{at, emitted, logged, tcp, told, Rig, Tcp, C, L, S};
 use std::vec;
 use std::vec::Vec;
 
@@ -127,7 +127,7 @@ fn a_flow_that_was_joined_here_before_comes_back_as_any_other() {
         "nothing of the old socket is left"
     );
     let claim = rig.claim(3);
-    let at = Pos::new(u64::from(S) + 9);
+    let at = at(S).plus(9);
     let (done, _) = rig.act(|f, env, fx| f.recover(&claim, at, 10, 1000, env, fx));
     assert_eq!(done, Ok(()));
     assert_eq!(rig.flow.phase(), Phase::Ghost);

@@ -6,7 +6,7 @@ use super::super::counter::Counter;
 use super::super::flow::Phase;
 use super::super::ring::Kind;
 use super::super::wire::flags;
-use super::kit::{counted, logged, tcp, Rig, C, CLIENT_SHIFT, S, SERVICE_SHIFT};
+use super::kit::{counted, logged, pos, tcp, Rig, C, CLIENT_SHIFT, S, SERVICE_SHIFT};
 use std::vec;
 use std::vec::Vec;
 
@@ -41,7 +41,7 @@ fn a_flow_is_open_once_the_client_has_answered() {
     let out = rig.client(tcp(C, S)).accepted();
     assert_eq!(rig.flow.phase(), Phase::Open);
     let opened = logged(&out.fx, Kind::Opened);
-    assert_eq!((opened[0].pos, opened[0].ack), (S.into(), C.into()));
+    assert_eq!((opened[0].pos, opened[0].ack), (pos(S), pos(C)));
     assert_eq!(rig.flow.deadline(), None);
 }
 
@@ -57,7 +57,7 @@ fn a_second_syn_ack_with_another_number_counts() {
     assert_eq!(rig.flow.phase(), Phase::Opening, "that one is forgotten");
     let out = rig.client(tcp(C, S + 1000)).accepted();
     assert_eq!(rig.flow.phase(), Phase::Open);
-    assert_eq!(logged(&out.fx, Kind::Opened)[0].pos, u64::from(S) + 1000);
+    assert_eq!(logged(&out.fx, Kind::Opened)[0].pos, pos(S) + 1000);
     assert_eq!(rig.flow.desc().isn_s2c, S + 999);
 }
 
@@ -98,7 +98,7 @@ fn a_port_that_is_used_again_by_a_signed_flow_is_left_alone() {
 #[test]
 fn positions_begin_behind_the_syn_even_where_numbers_wrap() {
     // Both SYNs have the number 2^32 - 1, and both first bytes the number 0.
-    const FIRST: u64 = 1 << 32;
+    const FIRST: u64 = 2 << 32;
     let mut rig = Rig::open_at(0, 0);
     let out = rig.client(tcp(0, 0).len(100)).accepted();
     let object = logged(&out.fx, Kind::Object);
@@ -106,7 +106,7 @@ fn positions_begin_behind_the_syn_even_where_numbers_wrap() {
     assert_eq!(logged(&out.fx, Kind::C2s)[0].pos, FIRST);
     let out = rig.service(tcp(0, 100).len(500)).held();
     assert_eq!(logged(&out.fx, Kind::S2c)[0].pos, FIRST);
-    let fx = rig.commit(0, Some(500));
+    let fx = rig.commit(FIRST >> 1, Some((FIRST >> 1) + 500));
     assert!(
         counted(&fx, Counter::LateCommit),
         "that is another position"
@@ -120,7 +120,7 @@ fn positions_begin_behind_the_syn_even_where_numbers_wrap() {
 fn a_response_may_be_longer_than_the_numbers_are() {
     const STEP: u32 = 1 << 30;
     let mut rig = Rig::asked();
-    let start = u64::from(S);
+    let start = pos(S);
     let end = start + 5 * u64::from(STEP);
     rig.service(tcp(S, C + 100).len(500)).held();
     rig.commit(start, Some(end));
@@ -133,7 +133,7 @@ fn a_response_may_be_longer_than_the_numbers_are() {
         if n == 5 {
             assert_eq!(
                 rig.ack_gate(),
-                Some(C.into()),
+                Some(pos(C)),
                 "the end is not the number, once round"
             );
         }
@@ -149,7 +149,7 @@ fn a_response_may_be_longer_than_the_numbers_are() {
     // The next response begins behind it, and waits.
     let out = rig.client(tcp(C + 100, next).len(60)).accepted();
     let object = logged(&out.fx, Kind::Object);
-    assert_eq!((object[0].pos, object[0].ack), (end, u64::from(C) + 100));
+    assert_eq!((object[0].pos, object[0].ack), (end, pos(C) + 100));
     rig.service(tcp(next, C + 160).len(10)).held();
     let fx = rig.commit(end, Some(end + 10));
     assert!(counted(&fx, Counter::Committed));
@@ -160,7 +160,7 @@ fn a_response_may_be_longer_than_the_numbers_are() {
 fn no_request_begins_before_the_response_has_ended() {
     const STEP: u32 = 1 << 30;
     let mut rig = Rig::asked();
-    let start = u64::from(S);
+    let start = pos(S);
     rig.service(tcp(S, C + 100).len(500)).held();
     // Its end has the number of its 500th byte, once round.
     rig.commit(start, Some(start + 500 + (1 << 32)));
@@ -185,18 +185,18 @@ fn no_request_begins_before_the_response_has_ended() {
 fn a_late_commit_knows_the_end_by_its_position() {
     let mut rig = Rig::asked_eagerly();
     rig.service(tcp(S, C + 100).len(500)).accepted();
-    let fx = rig.commit(S.into(), Some(u64::from(S) + 400 + (1 << 32)));
+    let fx = rig.commit(pos(S), Some(pos(S) + 400 + (1 << 32)));
     assert_eq!(fx.emits.iter().count(), 0);
-    assert_eq!(rig.ack_gate(), Some(C.into()), "4 GiB are to come");
+    assert_eq!(rig.ack_gate(), Some(pos(C)), "4 GiB are to come");
 }
 
 #[test]
 fn the_end_of_a_response_is_not_before_its_start() {
     let mut rig = Rig::asked();
     rig.service(tcp(S, C + 100).len(500)).held();
-    rig.commit(S.into(), Some(u64::from(S) - 1));
+    rig.commit(pos(S), Some(pos(S) - 1));
     let s = rig.flow.snapshot(0);
-    assert_eq!((s.object_start, s.object_end), (Some(S.into()), None));
+    assert_eq!((s.object_start, s.object_end), (Some(pos(S)), None));
 }
 
 #[test]
@@ -208,7 +208,7 @@ fn what_was_held_does_not_turn_the_clients_clock_back() {
         .service(tcp(S, C + 100).window(2000).ts(960, 101))
         .accepted();
     assert_eq!(out.tsval(), 960, "it has overtaken what is held");
-    rig.commit(S.into(), Some(u64::from(S) + 500));
+    rig.commit(pos(S), Some(pos(S) + 500));
     let out = rig.service(head()).accepted();
     assert_eq!(out.ts, Some((960, 101)), "PAWS would drop it");
 }
@@ -218,6 +218,6 @@ fn what_we_say_does_not_turn_the_clients_clock_back() {
     let mut rig = Rig::asked_eagerly();
     rig.service(tcp(S, C + 100).len(500).ts(950, 101))
         .accepted();
-    let fx = rig.commit(S.into(), Some(u64::from(S) + 500));
+    let fx = rig.commit(pos(S), Some(pos(S) + 500));
     assert_eq!(super::kit::told(&fx).ts, Some((950, 101)));
 }

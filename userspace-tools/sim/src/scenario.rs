@@ -6,6 +6,7 @@ use crate::app::{Client, Object, Request};
 use crate::packet::Tcp;
 use crate::rng::{mix, Rng};
 use crate::tcp::{Config, Sock};
+use holdfast_core::seq::{Pos, S2c, Seq};
 use holdfast_core::wire::{Endpoint, Key};
 use libholdfast::http::Asked;
 use libholdfast::record::{object, Clock, Record, State};
@@ -349,7 +350,7 @@ impl Scenario {
         sc.crashes = vec![second; 1 + usize::from(rng.permille(500))];
         sc.strict = true;
         let head = format!("HTTP/1.1 200 OK\r\nETag: \"v0\"\r\nContent-Length: {len}\r\n\r\n");
-        let start = u64::from(sc.servers[0].isn) + 1;
+        let start = position(sc.servers[0].isn) + 1;
         sc.teleport = Some(Teleport { body, start, head });
         sc
     }
@@ -459,11 +460,16 @@ impl Scenario {
                 heard: 0,
             }),
             strict: true,
-            request: u64::from(self.client.isn) + 1,
+            request: position(self.client.isn) + 1,
             start: t.start,
             // The last checkpoint is up to 1 GiB old.
             acked: here - mix(self.seed) % (1 << 30).min(t.body),
             state: State::Responding(made),
         }
     }
+}
+
+/// The position of the SYN with this number, as the core counts.
+fn position(isn: u32) -> u64 {
+    Pos::<S2c>::starting(Seq::new(isn)).raw()
 }
