@@ -102,6 +102,8 @@ class Cluster:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         for guest in self.guests.values():
+            if kind is not None:
+                print(guest.last_words(), file=sys.stderr)
             guest.stop() if kind is None else guest.kill()
         self._switch.close()
         if complaints := self.problems():

@@ -22,6 +22,8 @@ from .host import TOP, parts, start
 # Reaches the first command under emulation on a busy host many times over.
 BOOT_TIMEOUT = 180
 COMMAND_TIMEOUT = 120
+# Of a command that still runs when its test has failed.
+LAST_LINES = 30
 
 # Stalls are counted in wall time, and an emulated CPU can lose seconds of it to the host;
 # watchdogs that only measure that would cry wolf.
@@ -78,6 +80,11 @@ class Process:
     def err(self) -> str:
         """Standard error so far."""
         return self._err.decode(errors="replace")
+
+    def last_words(self) -> str:
+        """The end of what it has said on standard error."""
+        lines = self.err.splitlines()[-LAST_LINES:]
+        return "\n".join([f"--- {self.guest.name}: {self.what[:100]}", *lines])
 
     def _event(self, kind: str, payload: bytes) -> None:
         if kind == "S":
@@ -260,6 +267,10 @@ class Guest:
     def run(self, command: str | Sequence[str], timeout: float = COMMAND_TIMEOUT, check: bool = True, **options) -> Result:
         """Run a command to its end; raises CommandFailed unless it succeeds or `check` is off."""
         return self.spawn(command, **options).wait(timeout, check)
+
+    def last_words(self) -> str:
+        """What the commands that still run have said last."""
+        return "\n".join(p.last_words() for p in list(self._processes.values()) if p.running)
 
     def until(self, command: str, timeout: float = 30, every: float = 0.2) -> Result:
         """Await a condition: repeat a command until it succeeds."""

@@ -17,13 +17,14 @@ use tokio::time::{interval, sleep, Interval, MissedTickBehavior};
 
 use libholdfast::record::State;
 
-use crate::config::{Config, Hooks};
+use crate::config::Config;
 use crate::control::{Asked, Request};
 use crate::drain::Drain;
 use crate::engine::Engine;
 use crate::kernel::{Entry, Kernel};
 use crate::link::{self, LinkEvent};
 use crate::membership::{Beat, Change, Membership};
+use crate::mover::{Moved, Mover};
 use crate::ready::Ready;
 use crate::seal::{Seal, Secret};
 use crate::store::Update;
@@ -56,7 +57,7 @@ pub struct Daemon<K> {
     pub(crate) links: HashMap<String, (u64, Tell)>,
     pub(crate) started: Instant,
     pub(crate) events: mpsc::Receiver<LinkEvent>,
-    pub(crate) moved_tx: mpsc::Sender<Moved>,
+    pub(crate) mover: Mover,
     pub(crate) ready: Ready,
     pub(crate) suspected: HashSet<String>,
     pub(crate) secret: Secret,
@@ -75,9 +76,6 @@ pub struct Daemon<K> {
 
 /// Where numbered updates for a peer go in.
 pub(crate) type Tell = mpsc::Sender<(u64, Vec<Update>)>;
-
-/// An address was moved, to this node if `true`, or could not be.
-pub(crate) type Moved = (IpAddr, bool, Result<(), String>);
 
 impl<K: Kernel> Daemon<K> {
     /// Opens the sockets, creates the services, starts the links.
@@ -130,7 +128,7 @@ impl<K: Kernel> Daemon<K> {
             .iter()
             .map(|p| (p.name.clone(), p.address))
             .collect();
-        let (moved_tx, moved) = mpsc::channel(64);
+        let (mover, moved) = Mover::new();
         let watch = Watch::new(&config, &addresses)?;
         let mut daemon = Daemon {
             config,
@@ -143,7 +141,7 @@ impl<K: Kernel> Daemon<K> {
             links: HashMap::new(),
             started: Instant::now(),
             events,
-            moved_tx,
+            mover,
             ready: Ready::default(),
             suspected: HashSet::new(),
             secret: secret.clone(),
@@ -344,18 +342,10 @@ impl<K: Kernel> Daemon<K> {
         }
     }
 
-    pub(crate) fn move_address(&self, addr: IpAddr, ours: bool) {
-        let Some(address) = self.addresses.get(&addr).cloned() else {
-            return;
-        };
-        let (tx, hooks): (_, Hooks) = (self.moved_tx.clone(), self.config.hooks.clone());
-        tokio::spawn(async move {
-            let done = match ours {
-                true => takeover::up(&address, &hooks).await,
-                false => takeover::down(&address, &hooks).await,
-            };
-            let _ = tx.send((addr, ours, done)).await;
-        });
+    pub(crate) fn move_address(&mut self, addr: IpAddr, ours: bool) {
+        if let Some(address) = self.addresses.get(&addr).cloned() {
+            self.mover.order(address, self.config.hooks.clone(), ours);
+        }
     }
 
     fn moved(&mut self, addr: IpAddr, ours: bool, done: Result<(), String>) {

@@ -18,6 +18,7 @@ pub mod locate;
 pub mod membership;
 pub mod metrics;
 pub mod module;
+pub mod mover;
 pub mod neighbour;
 pub mod notify;
 pub mod process;

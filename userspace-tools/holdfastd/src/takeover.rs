@@ -7,16 +7,13 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use tokio::process::Command;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use crate::config::{Hooks, Prefix, Service};
 use crate::frame;
 
 /// Longest run of a program.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// When announcements are repeated, in milliseconds after the one before.
-const AGAIN: [u64; 4] = [50, 200, 1000, 3000];
 
 /// An address and where it belongs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,26 +48,22 @@ pub async fn up(address: &Address, hooks: &Hooks) -> Result<(), String> {
         args.push("nodad");
     }
     run("ip", &args).await?;
-    let (interface, addr) = (address.interface.clone(), address.prefix.addr);
-    let first = announce(&interface, addr).map_err(|e| format!("announce {addr}: {e}"));
-    tokio::spawn(async move {
-        for ms in AGAIN {
-            sleep(Duration::from_millis(ms)).await;
-            let _ = announce(&interface, addr);
-        }
-    });
-    first
+    announce(address).map_err(|e| format!("announce {}: {e}", address.prefix.addr))
 }
 
-/// Tells the neighbours that `addr` lives here now.
-fn announce(interface: &str, addr: IpAddr) -> io::Result<()> {
-    frame::send(interface, |mac| match addr {
+/// Tells the neighbours that `address` lives here now.
+///
+/// # Errors
+///
+/// The frame could not be sent.
+pub fn announce(address: &Address) -> io::Result<()> {
+    frame::send(&address.interface, |mac| match address.prefix.addr {
         IpAddr::V4(a) => frame::arp(mac, a, a),
         IpAddr::V6(a) => frame::advertisement(mac, a),
     })
 }
 
-/// Gives `address` up.
+/// Gives `address` up. It may have gone already.
 ///
 /// # Errors
 ///
@@ -78,6 +71,9 @@ fn announce(interface: &str, addr: IpAddr) -> io::Result<()> {
 pub async fn down(address: &Address, hooks: &Hooks) -> Result<(), String> {
     if let Some(hook) = &hooks.down {
         return run_hook(hook, address).await;
+    }
+    if !has(address) {
+        return Ok(());
     }
     let prefix = address.prefix.to_string();
     run(
