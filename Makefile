@@ -52,8 +52,8 @@ demo: module tools		## watch a server die and its connections live; MODE=off wit
 clean:				## remove build/; the cache of kernels and roots stays
 	rm -rf build
 
-.PHONY: distclean
-distclean: clean		## the cache too
+.PHONY: clean-cache
+clean-cache: clean		## the cache too
 	rm -rf --one-file-system "$${HOLDFAST_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/holdfast}"
 
 .PHONY: help

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later OR MIT
-# holdfast-test: guest kernel=stock sample=debug timeout=180
+# holdfast-test: guest sample=stock,debug timeout=180
 # Clients with other TCPs and other manners, through the death of their server (topology:
 # lib/site.sh). Each TCP is that of a namespace of its own.
 set -euo pipefail

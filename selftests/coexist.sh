@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later OR MIT
-# holdfast-test: guest kernel=stock sample=debug timeout=240
+# holdfast-test: guest sample=stock,debug timeout=240
 # With what else servers and networks do, through two deaths (topology: lib/site.sh).
 #
 # The servers have a firewall that lets in what conntrack knows and nothing that it finds

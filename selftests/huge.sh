@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later OR MIT
-# holdfast-test: guest kernel=stock timeout=600
+# holdfast-test: guest sample=stock timeout=600
 # An object of 9 GiB, larger than all sequence numbers, whose server dies after 4 GiB
 # (topology: lib/site.sh). It is sparse, with a mark of its own in each GiB.
 set -euo pipefail

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later OR MIT
-# holdfast-test: cluster kernel=stock timeout=200
+# holdfast-test: cluster sample=stock timeout=200
 """Heartbeats that travel another way than clients do are not the whole truth (topology:
 lib/farm.py, with a segment of its own for the daemons)."""
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later OR MIT
-# holdfast-test: guest kernel=stock sample=debug timeout=300
+# holdfast-test: guest sample=stock,debug timeout=300
 # What who runs Holdfast does with it (topology: lib/site.sh): is the node ready, and why not;
 # reload; observe; metrics; a report; a machine that dies and returns.
 set -euo pipefail

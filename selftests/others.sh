@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later OR MIT
-# holdfast-test: guest kernel=stock sample=debug timeout=240
+# holdfast-test: guest sample=stock,debug timeout=240
 # What is not a download by plain HTTP/1, on a protected port: unharmed and counted while its
 # server lives, a clean reset when it dies (topology: lib/site.sh).
 set -euo pipefail

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later OR MIT
-# holdfast-test: guest kernel=stock sample=debug full=debug timeout=240
+# holdfast-test: guest sample=stock,debug timeout=240
 # Packets of every wrong kind (lib/hostile.py) at a protected service, while ordinary clients
 # download from it: these get their bytes, what was wrong is counted, and the kernel is silent.
 set -euo pipefail

@@ -1,23 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later OR MIT
-# holdfast-test: guest kernel=stock sample=debug timeout=420
+# holdfast-test: guest sample=stock,debug timeout=420
 # The web server dies, restarts and is upgraded in the middle of two downloads, while its machine
 # lives; at last it stays away, and the downloads go on with b (topology: lib/site.sh). One
 # connection each, no reset, every byte right.
 set -euo pipefail
 . "$(dirname "$0")/lib/site.sh"
-
-steady() {
-	in_ns client python3 "$(dirname "$0")/lib/steady.py" "$2" /big "$SITE/$1" 1500000 >"$SITE/$1.out" &
-	echo $! >"$SITE/$1.pid"
-}
-
-finished() {
-	wait "$(<"$SITE/$1.pid")" || fail "the download $1 broke"
-	read -r status longest <"$SITE/$1.out"
-	[[ $status == 200 ]] || fail "$1: $(<"$SITE/$1.out")"
-	same big "$SITE/$1"
-	echo "$1: longest wait $longest ms"
-}
 
 # count NODE COUNTER
 count() {
@@ -52,13 +39,8 @@ for name in a b; do
 	in_ns "$name" sysctl -qw net.ipv4.tcp_wmem='4096 65536 262144'
 done
 site_start
-in_ns client tcpdump -qUni eth0 -w "$SITE/client.pcap" \
-	'tcp[tcpflags] & (tcp-syn|tcp-rst) != 0 or (ip6[6] == 6 and ip6[53] & 6 != 0)' 2>/dev/null &
-until_true 10 test -s "$SITE/client.pcap"
-steady v4 "$V4"
-steady v6 "$V6"
-until_true 30 size_over "$SITE/v4" $((2 << 20))
-until_true 30 size_over "$SITE/v6" $((2 << 20))
+steady_begin
+steady_at 2
 
 begin "the worker is killed, the master starts another one"
 kill -9 $(pgrep -P "$(<"$SITE/a.pid")")
@@ -97,13 +79,7 @@ until_true 60 reached b spliced 2
 status=$(in_ns a holdfast status --socket "$SITE/a.sock" || true)
 grep -q "drained to b" <<<"$status" || fail "a is not drained: $status"
 
-finished v4
-finished v6
-packets=$(tcpdump -nr "$SITE/client.pcap" 2>/dev/null)
-(($(wc -l <<<"$packets") == 4)) || fail "$packets"
-if grep -q 'Flags \[R' <<<"$packets"; then
-	fail "$packets"
-fi
+steady_end
 for name in a b; do
 	(($(count "$name" client_reset) == 0)) || fail "$name has reset a client"
 done

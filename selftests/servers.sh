@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later OR MIT
-# holdfast-test: guest kernel=stock sample=debug timeout=300
+# holdfast-test: guest sample=stock,debug timeout=300
 # Servers and clients as they are, in each phase (topology: lib/site.sh).
 #
 #   port 80 nginx, 81 Apache, 82 lighttpd, on each node

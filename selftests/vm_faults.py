@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later OR MIT
-# holdfast-test: cluster kernel=stock
+# holdfast-test: cluster sample=stock
 """The platform's own faults do what they say: cut, one-way cut, pause, crash.
 
     left ----+---- right        segment "lan", 10.0.0.0/24

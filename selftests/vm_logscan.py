@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later OR MIT
-# holdfast-test: cluster kernel=stock
+# holdfast-test: cluster sample=stock
 """A kernel complaint fails whatever ran, and an innocent guest passes."""
 
 import subprocess

@@ -17,6 +17,7 @@
 
 set -euo pipefail
 
+LIB=$(dirname "${BASH_SOURCE[0]}")
 SITE=$(mktemp -d /tmp/site.XXXXXX)
 chmod 755 "$SITE" # nginx reads it as another user
 V4=10.0.0.80
@@ -230,4 +231,40 @@ same() {
 
 size_over() {
 	(($(stat -c %s "$1" 2>/dev/null || echo 0) > $2))
+}
+
+# A paced download of /big over both families that is to see no failure, and what its client's
+# kernel sees of connections: steady_begin. Then, how far both are: steady_at MIB. In the end,
+# one SYN and one SYN-ACK for each family and not a packet more of that kind: steady_end.
+steady_begin() {
+	local family
+	in_ns client tcpdump -qUni eth0 -w "$SITE/steady.pcap" \
+		'tcp[tcpflags] & (tcp-syn|tcp-rst) != 0 or (ip6[6] == 6 and ip6[53] & 6 != 0)' 2>/dev/null &
+	until_true 10 test -s "$SITE/steady.pcap"
+	for family in V4 V6; do
+		in_ns client python3 "$LIB/steady.py" "${!family}" /big "$SITE/$family" 1500000 \
+			>"$SITE/$family.out" &
+		echo $! >"$SITE/$family.pid"
+	done
+}
+
+steady_at() {
+	local family
+	for family in V4 V6; do
+		until_true 30 size_over "$SITE/$family" $(($1 << 20))
+	done
+}
+
+steady_end() {
+	local family status longest packets
+	for family in V4 V6; do
+		wait "$(<"$SITE/$family.pid")" || fail "the download $family broke"
+		read -r status longest <"$SITE/$family.out"
+		[[ $status == 200 ]] || fail "$family: $(<"$SITE/$family.out")"
+		same big "$SITE/$family"
+		echo "$family: longest wait $longest ms"
+	done
+	packets=$(tcpdump -nr "$SITE/steady.pcap" 2>/dev/null)
+	(($(wc -l <<<"$packets") == 4)) || fail "$packets"
+	[[ $packets != *"Flags [R"* ]] || fail "$packets"
 }
