@@ -9,6 +9,7 @@
 use super::{
     bindings,
     pernet::Net,
+    series,
     wait::{Events, Waker},
 };
 use core::marker::PhantomData;
@@ -123,7 +124,7 @@ struct Operations<D>(PhantomData<D>);
 
 impl<D: Device> Operations<D> {
     const TABLE: &'static bindings::file_operations = &bindings::file_operations {
-        owner: crate::THIS_MODULE.as_ptr(),
+        owner: series::this_module(),
         open: Some(Self::open),
         release: Some(Self::release),
         poll: Some(Self::poll),

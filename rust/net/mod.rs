@@ -24,6 +24,7 @@ pub(crate) mod random;
 pub(crate) mod rcu;
 pub(crate) mod rhashtable;
 pub(crate) mod ringmem;
+mod series;
 pub(crate) mod skbuff;
 pub(crate) mod time;
 pub(crate) mod timer;

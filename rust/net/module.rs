@@ -2,7 +2,7 @@
 
 //! References to our own module: while one is held, `rmmod` says that the module is in use.
 
-use super::bindings;
+use super::{bindings, series};
 
 /// A reference to this module.
 ///
@@ -17,13 +17,13 @@ impl ModuleRef {
     pub(crate) fn try_get() -> Option<Self> {
         // SAFETY: `THIS_MODULE` is the module that this code is part of, so its `struct module`
         // exists for as long as this code can run.
-        unsafe { bindings::hf_try_module_get(crate::THIS_MODULE.as_ptr()) }.then_some(Self(()))
+        unsafe { bindings::hf_try_module_get(series::this_module()) }.then_some(Self(()))
     }
 }
 
 impl Drop for ModuleRef {
     fn drop(&mut self) {
         // SAFETY: `self` owns one reference, taken in `try_get`.
-        unsafe { bindings::hf_module_put(crate::THIS_MODULE.as_ptr()) }
+        unsafe { bindings::hf_module_put(series::this_module()) }
     }
 }

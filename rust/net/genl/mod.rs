@@ -22,7 +22,7 @@ pub(crate) use dump::{Dump, Dumper};
 pub(crate) use msg::{AttrWriter, Message};
 pub(crate) use policy::{Policy, Range};
 
-use super::{bindings, pernet::Net};
+use super::{bindings, pernet::Net, series};
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
 use kernel::{
@@ -234,7 +234,7 @@ impl Family {
                 self.ops.len() as u8,
                 self.groups.as_ptr().cast(),
                 self.groups.len() as u8,
-                crate::THIS_MODULE.as_ptr(),
+                series::this_module(),
             );
             bindings::genl_register_family(self.as_ptr())
         };

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What differs between the kernel series that this module is built for. Nothing else asks which
+//! one it is; a new difference gets a function here, with one body for each side.
+//!
+//! `holdfast_since_X_Y` are set by Kbuild. `scripts/versions` lists the series.
+//!
+//! | since | what |
+//! | --- | --- |
+//! | 7.3 | `THIS_MODULE` is an associated constant of the module's type, no longer a static |
+
+use kernel::bindings;
+
+/// The `struct module` of this module, `THIS_MODULE` in C.
+#[cfg(holdfast_since_7_3)]
+pub(super) const fn this_module() -> *mut bindings::module {
+    kernel::module::this_module::<crate::LocalModule>().as_ptr()
+}
+
+/// The `struct module` of this module, `THIS_MODULE` in C.
+#[cfg(not(holdfast_since_7_3))]
+pub(super) const fn this_module() -> *mut bindings::module {
+    crate::THIS_MODULE.as_ptr()
+}
