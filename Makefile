@@ -2,7 +2,7 @@
 # Everything needs only root, make, Debian's mmdebstrap, python3 and util-linux; the toolchain, the
 # kernels and the guests come from a Debian root that is made on first use (scripts/in-root).
 
-# stock: Debian 13's backports kernel. debug: the same source, looking for mistakes.
+# stock: Debian 13's backports kernel. next: one of the next series. debug: the same source, looking for mistakes.
 KERNEL ?= stock
 # A kernel build tree of your own; builds with this machine's own toolchain.
 KDIR ?=
@@ -12,7 +12,7 @@ KDIR ?=
 all: module tools		## the module for KERNEL and the tools
 
 .PHONY: module
-module:				## build/KERNEL/holdfast.ko; KERNEL=stock|debug, or KDIR=tree
+module:				## build/KERNEL/holdfast.ko; KERNEL=stock|next|debug, or KDIR=tree
 	@scripts/build-module $(or $(KDIR),$(KERNEL))
 
 .PHONY: tools
@@ -40,7 +40,7 @@ check:				## formatting, lints, generated files, rules of the tree
 	@scripts/check
 
 .PHONY: vm
-vm:				## a guest: CMD='command', or a shell; KERNEL=stock|debug
+vm:				## a guest: CMD='command', or a shell; KERNEL=stock|next|debug
 	@selftests/vm/run --kernel $(KERNEL) $(if $(CMD),-- "$$CMD")
 export CMD
 

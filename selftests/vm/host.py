@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 TOP = Path(__file__).resolve().parents[2]
-KERNELS = ("stock", "debug")
+KERNELS = ("stock", "next", "debug")
 
 
 class BuildFailed(Exception):
