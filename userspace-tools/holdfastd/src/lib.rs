@@ -12,6 +12,7 @@ pub mod drain;
 pub mod engine;
 pub mod frame;
 pub mod handover;
+pub mod help;
 pub mod kernel;
 pub mod link;
 pub mod locate;

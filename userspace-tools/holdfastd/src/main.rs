@@ -14,20 +14,11 @@ use tokio::sync::{mpsc, oneshot};
 use holdfastd::config::Config;
 use holdfastd::control::{self, Asked, Request};
 use holdfastd::daemon::Daemon;
+use holdfastd::help::HELP;
 use holdfastd::module::Module;
 use holdfastd::notify::notify;
 use holdfastd::scrape;
 use holdfastd::seal::{random, Secret};
-
-const HELP: &str = "\
-Usage: holdfastd [--config FILE] [--log-json] [--check]
-
-  --config FILE  configuration, /etc/holdfast/holdfastd.toml if not given
-  --log-json     write events to standard error as JSON, one a line
-  --check        read the configuration, say what is wrong with it, and end
-
-A SIGHUP makes it read the configuration again, as \"holdfast reload\" does.
-";
 
 struct Options {
     config: PathBuf,
