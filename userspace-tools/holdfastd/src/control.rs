@@ -2,8 +2,8 @@
 
 //! The control socket: a JSON object a line asks, a JSON object a line answers.
 //!
-//! `{"op": "status"}`, `{"op": "peers"}`, `{"op": "flows"}`, `{"op": "timeline"}`,
-//! `{"op": "ready"}`, `{"op": "metrics"}`, `{"op": "reload"}`,
+//! `{"op": "status"}`, `{"op": "peers"}`, `{"op": "flows", "ids": [1, 2]}`, `{"op": "timeline",
+//! "last": 10}` (both may be absent), `{"op": "ready"}`, `{"op": "metrics"}`, `{"op": "reload"}`,
 //! `{"op": "why", "client": "192.0.2.7:40000"}`, `{"op": "drain", "deadline_ms": 5000,
 //! "to": "b"}` (both may be absent; answered when it is done), `{"op": "undrain"}`.
 
@@ -32,9 +32,17 @@ pub enum Request {
     /// Who is alive, who owns what.
     Peers,
     /// Live flows and how they are protected.
-    Flows,
+    Flows {
+        /// Those with these numbers; the first thousand if absent.
+        #[serde(default)]
+        ids: Option<Vec<u64>>,
+    },
     /// What happened.
-    Timeline,
+    Timeline {
+        /// The newest so many events; all that are kept if absent.
+        #[serde(default)]
+        last: Option<usize>,
+    },
     /// Whether this node could take over, and why not.
     Ready,
     /// Counters, as Prometheus reads them.
@@ -125,6 +133,18 @@ async fn converse(stream: UnixStream, asked: mpsc::Sender<Asked>) -> io::Result<
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn questions_may_say_how_much_they_want() {
+        let read = |text| serde_json::from_str::<Request>(text);
+        let ids = |ids| Request::Flows { ids };
+        assert_eq!(read(r#"{"op": "flows"}"#).unwrap(), ids(None));
+        let two = read(r#"{"op": "flows", "ids": [1, 2]}"#).unwrap();
+        assert_eq!(two, ids(Some(vec![1, 2])));
+        let last = Request::Timeline { last: Some(3) };
+        assert_eq!(read(r#"{"op": "timeline", "last": 3}"#).unwrap(), last);
+        assert!(read(r#"{"op": "timeline", "first": 3}"#).is_err());
+    }
 
     #[tokio::test]
     async fn only_its_owner_can_reach_the_socket_and_a_dead_one_is_replaced() {

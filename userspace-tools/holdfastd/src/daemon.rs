@@ -475,6 +475,7 @@ impl<K: Kernel> Daemon<K> {
             Request::Status => {
                 let (rescues, active) = self.engine.rescues.len();
                 let dead = self.engine.flows().filter(|(_, t)| t.is_dead()).count();
+                let (unread, size) = self.engine.kernel.log_fill();
                 json!({
                     "node": self.config.node.name,
                     "flows": self.engine.flows().count(),
@@ -486,6 +487,8 @@ impl<K: Kernel> Daemon<K> {
                     "committed_alone": self.engine.quorum.alone,
                     "drain": self.drain.status(),
                     "addresses": self.owners(),
+                    "services": self.services(),
+                    "log": {"unread": unread, "size": size},
                     "counts": self.engine.counts,
                 })
             }
@@ -506,8 +509,13 @@ impl<K: Kernel> Daemon<K> {
                     .collect();
                 json!({"peers": peers, "addresses": self.owners()})
             }
-            Request::Flows => {
-                let flows = self.engine.flows().take(SHOWN).map(|(id, t)| {
+            Request::Flows { ids } => {
+                let of = |id: &u64| self.engine.trackers.get(id).map(|t| (*id, t));
+                let flows: Vec<_> = match ids {
+                    Some(ids) => ids.iter().filter_map(of).collect(),
+                    None => self.engine.flows().take(SHOWN).collect(),
+                };
+                let flows = flows.into_iter().map(|(id, t)| {
                     let r = t.record();
                     json!({
                         "id": id,
@@ -522,8 +530,9 @@ impl<K: Kernel> Daemon<K> {
                 let flows: Vec<_> = flows.collect();
                 json!({"total": self.engine.flows().count(), "flows": flows})
             }
-            Request::Timeline => {
-                json!({"events": self.engine.timeline.events().collect::<Vec<_>>()})
+            Request::Timeline { last } => {
+                let events = self.engine.timeline.last(last.unwrap_or(usize::MAX));
+                json!({"events": events.collect::<Vec<_>>()})
             }
             Request::Why { client } => {
                 let of = |k: &libholdfast::types::FlowKey| k.client == *client;

@@ -13,7 +13,9 @@ use prometheus_client::encoding::{text, DescriptorEncoder, MetricEncoder, NoLabe
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
-use crate::config::{Commit, Mode};
+use serde_json::{json, Value as Json};
+
+use crate::config::{Commit, Mode, Service};
 use crate::daemon::Daemon;
 use crate::kernel::Kernel;
 use crate::membership::Health;
@@ -217,8 +219,9 @@ impl<K: Kernel> Daemon<K> {
         }
     }
 
-    fn of_services(&self, s: &mut Snapshot) {
-        let mut flows = BTreeMap::<(SocketAddr, &str), u64>::new();
+    /// How many flows of each service are in each state.
+    fn states(&self) -> BTreeMap<(SocketAddr, &'static str), u64> {
+        let mut flows = BTreeMap::new();
         for (_, t) in self.engine.flows() {
             let (of, state) = match t.is_dead() {
                 true => (t.record().key.service, STATES[3]),
@@ -226,6 +229,27 @@ impl<K: Kernel> Daemon<K> {
             };
             *flows.entry((of, state)).or_default() += 1;
         }
+        flows
+    }
+
+    /// Each service, whether its address is here, and how many flows are in each state.
+    pub(crate) fn services(&self) -> Vec<Json> {
+        let states = self.states();
+        let of = |service: &Service| {
+            let at = service.socket();
+            let flows = STATES.map(|s| (s, states.get(&(at, s)).copied().unwrap_or(0)));
+            json!({
+                "service": at.to_string(),
+                "name": service.name(),
+                "owned": self.membership.owns(at.ip()),
+                "flows": BTreeMap::from(flows),
+            })
+        };
+        self.config.services.iter().map(of).collect()
+    }
+
+    fn of_services(&self, s: &mut Snapshot) {
+        let flows = self.states();
         for service in &self.config.services {
             let (of, name) = (service.socket(), service.name());
             let labels = [
@@ -318,6 +342,53 @@ mod tests {
             };
             assert!(page.contains(&name), "{name} is not in metrics.md");
             assert!(page.contains(help), "metrics.md does not say: {help}");
+        }
+    }
+
+    /// The names under which Prometheus has a metric.
+    fn exported(metric: Metric) -> Vec<String> {
+        let (name, kind, _) = metric.about();
+        let of = |ends: &[&str]| ends.iter().map(|end| format!("{name}{end}")).collect();
+        match kind {
+            Kind::Counter => of(&["_total"]),
+            Kind::Gauge => of(&[""]),
+            Kind::Histogram => of(&["_bucket", "_sum", "_count"]),
+        }
+    }
+
+    /// Words of `text` that begin with `start` and go on with small letters and underscores.
+    fn words(text: &str, start: &str) -> Vec<String> {
+        let letter = |c: char| c.is_ascii_lowercase() || c == '_';
+        text.match_indices(start)
+            .map(|(at, _)| text[at..].chars().take_while(|c| letter(*c)).collect())
+            .collect()
+    }
+
+    #[test]
+    fn dashboard_and_alerts_know_what_is_exported() {
+        let counters = include_str!("../../../Documentation/counters.md");
+        let names: Vec<_> = Metric::ALL.iter().flat_map(|m| exported(*m)).collect();
+        for text in [
+            include_str!("../../../contrib/grafana/holdfast.json"),
+            include_str!("../../../contrib/prometheus/holdfast.rules.yml"),
+        ] {
+            let used = words(text, "holdfast_");
+            assert!(used.len() > 10);
+            for name in used {
+                assert!(names.contains(&name), "{name} is not exported");
+            }
+            // Which events there are is not in the name, but on the page of counters.
+            let plain = text.replace("\\\"", "\"");
+            for (_, rest) in plain
+                .match_indices("event=")
+                .map(|(at, e)| plain.split_at(at + e.len()))
+            {
+                let value = rest.trim_start_matches('~').split('"').nth(1).unwrap();
+                for event in value.split('|') {
+                    let told = counters.contains(&format!("`{event}`"));
+                    assert!(told, "{event} is not in counters.md");
+                }
+            }
         }
     }
 

@@ -659,7 +659,7 @@ async fn a_drain_hands_the_address_and_the_flows_over() {
         assert_eq!(status["counts"]["drain-log-late"], Value::Null);
         b.until("located", |_| did(&b, |c| matches!(c, Call::Locate(..))))
             .await;
-        let there = b.ask(Request::Timeline).await;
+        let there = b.ask(Request::Timeline { last: None }).await;
         assert!(happened(&there, "takeover") && !happened(&there, "peer-dead"));
         // Its record is b's now.
         a.until("a has the record", |v| v["status"]["records_of_peers"] == 1)
@@ -694,7 +694,10 @@ async fn a_daemon_that_is_stopped_hands_over_first() {
             .await;
         b.until("located", |_| did(&b, |c| matches!(c, Call::Locate(..))))
             .await;
-        assert!(!happened(&b.ask(Request::Timeline).await, "peer-dead"));
+        assert!(!happened(
+            &b.ask(Request::Timeline { last: None }).await,
+            "peer-dead"
+        ));
     };
     local.run_until(all).await;
 }
@@ -800,7 +803,7 @@ async fn two_daemons_share_records_and_one_takes_over_from_the_other() {
                     .any(|c| matches!(c, Call::Locate(..)))
             };
             b.until("located", |_| located()).await;
-            let events = b.ask(Request::Timeline).await;
+            let events = b.ask(Request::Timeline { last: None }).await;
             let order: Vec<_> = events["events"]
                 .as_array()
                 .unwrap()

@@ -68,8 +68,13 @@ impl Timeline {
         self.events.push_back(line);
     }
 
-    /// The newest events, oldest first.
+    /// The events that are kept, oldest first.
     pub fn events(&self) -> impl Iterator<Item = &Value> {
         self.events.iter()
+    }
+
+    /// The newest `n` of them, oldest first.
+    pub fn last(&self, n: usize) -> impl Iterator<Item = &Value> {
+        self.events.iter().skip(self.events.len().saturating_sub(n))
     }
 }

@@ -400,7 +400,7 @@ async fn a_peer_that_is_added_later_is_heard_and_told() {
 
         // What it tells from here on stays a record: the address was taken before.
         let taken = async {
-            let events = || a.ask(Request::Timeline);
+            let events = || a.ask(Request::Timeline { last: None });
             while !events().await.to_string().contains("\"takeover\"") {
                 sleep(Duration::from_millis(5)).await;
             }
