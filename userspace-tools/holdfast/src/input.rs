@@ -2,6 +2,7 @@
 
 //! Values of the command line.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::net::{IpAddr, SocketAddr};
@@ -45,15 +46,30 @@ impl Host {
     }
 }
 
+impl From<SocketAddr> for Host {
+    fn from(socket: SocketAddr) -> Self {
+        Host {
+            ip: socket.ip(),
+            port: Some(socket.port()),
+        }
+    }
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.port {
+            Some(port) => SocketAddr::new(self.ip, port).fmt(f),
+            None => self.ip.fmt(f),
+        }
+    }
+}
+
 impl FromStr for Host {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         if let Ok(socket) = text.parse::<SocketAddr>() {
-            return Ok(Host {
-                ip: socket.ip(),
-                port: Some(socket.port()),
-            });
+            return Ok(socket.into());
         }
         let ip = text
             .parse()

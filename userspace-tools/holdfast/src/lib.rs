@@ -26,6 +26,7 @@ Examples:
   holdfast flow show --service 192.0.2.1:80
   holdfast -j stats | jq .
   holdfast status --why
+  holdfast top
 
 Exit status:
   0  done
@@ -66,6 +67,8 @@ enum Command {
     Stats(cmd::stats::Stats),
     /// Say how things stand, and why
     Status(cmd::status::Status),
+    /// Watch services, connections, peers and takeovers
+    Top(cmd::top::Top),
     /// Hand this node's connections over to another node
     Drain(cmd::drain::Drain),
     /// Let a drained node take addresses again
@@ -88,6 +91,7 @@ fn run(cli: &Cli, out: &mut Output) -> Result<(), Fail> {
         Command::Monitor(c) => c.run(out),
         Command::Stats(c) => c.run(out),
         Command::Status(c) => c.run(out),
+        Command::Top(c) => c.run(out),
         Command::Drain(c) => c.run(out),
         Command::Undrain(c) => c.run(out),
         Command::Reload(c) => c.run(out),
@@ -148,6 +152,9 @@ mod tests {
             "stats --all",
             "status --why",
             "status --why 192.0.2.7:40000",
+            "top",
+            "top --once --interval 0.5 --sort stall --service 192.0.2.1:80 --flows 10",
+            "-j top -i 2 --service 2001:db8::1 --socket /tmp/s",
             "drain",
             "drain --deadline 60 --to b --socket /tmp/s",
             "undrain",
@@ -172,6 +179,9 @@ mod tests {
             "flow end 192.0.2.7:40000 192.0.2.1:80 --verdict none",
             "flow show --phase none",
             "drain --deadline soon",
+            "top --interval 0",
+            "top --sort size",
+            "top --flows 0",
             "splice add 192.0.2.7:40000 192.0.2.1:80 --delta-s2c 4294967296",
             "recover 192.0.2.7:40000 192.0.2.1:80",
             "recover 192.0.2.7:40000 192.0.2.1:80 --generation 2 --c2s-next 1 --at 5 --wscale 15,8",

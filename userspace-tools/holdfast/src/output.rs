@@ -23,6 +23,11 @@ impl Output {
         }
     }
 
+    /// Whether JSON is wanted.
+    pub(crate) fn is_json(&self) -> bool {
+        self.json
+    }
+
     /// One result: `value` on a line of JSON, or the text that `text` makes of it.
     pub(crate) fn one<T: Serialize>(
         &mut self,

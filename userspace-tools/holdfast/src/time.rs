@@ -13,6 +13,13 @@ pub(crate) fn now() -> String {
     )
 }
 
+/// Hour, minute and second (UTC) of so many milliseconds since 1970.
+pub(crate) fn clock(ms: u64) -> String {
+    let stamp = stamp(Duration::from_millis(ms));
+    let (_, time) = stamp.split_once('T').unwrap_or_default();
+    time.split('.').next().unwrap_or_default().to_owned()
+}
+
 fn stamp(since_epoch: Duration) -> String {
     let (days, second) = (since_epoch.as_secs() / 86400, since_epoch.as_secs() % 86400);
     let (year, month, day) = civil(days);

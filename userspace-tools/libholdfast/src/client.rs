@@ -92,6 +92,16 @@ impl Client {
         all(&self.genl.dump(nl::CMD_FLOW_GET)?, FlowInfo::read)
     }
 
+    /// The first `most` flows in the order of the kernel's table, and no more work than that.
+    /// It is the same order each time, unless the table grows or shrinks. The connection ends
+    /// with it, and with that the rest of the kernel's answer.
+    pub fn some_flows(mut self, most: usize) -> Result<Dump<FlowInfo>> {
+        all(
+            &self.genl.dump_some(nl::CMD_FLOW_GET, most)?,
+            FlowInfo::read,
+        )
+    }
+
     /// Says of each release that its record is safe. Flows that are gone are skipped. Takes
     /// as many messages as it needs; the first error is told after the last message.
     pub fn flow_commit(&mut self, releases: &[Release]) -> Result<()> {

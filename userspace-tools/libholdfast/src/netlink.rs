@@ -103,7 +103,15 @@ impl Genl {
 
     /// Asks for all objects.
     pub(crate) fn dump(&mut self, cmd: u8) -> Result<Replies> {
-        self.send_request(cmd, Writer::new(cmd, nl::FAMILY_VERSION), NLM_F_DUMP)
+        self.dump_some(cmd, usize::MAX)
+    }
+
+    /// Asks for all objects and reads `most` of them. If there are more, the kernel still has
+    /// the rest to say, and takes no other dump on this socket.
+    pub(crate) fn dump_some(&mut self, cmd: u8, most: usize) -> Result<Replies> {
+        let request = Writer::new(cmd, nl::FAMILY_VERSION);
+        let (name, set) = nl::command(cmd).unwrap_or(("request", &NO_ATTRS));
+        self.send_and_read(name, set, request, NLM_F_DUMP, most)
     }
 
     fn send(
@@ -113,14 +121,27 @@ impl Genl {
         request: Writer,
         flags: u16,
     ) -> Result<Replies> {
+        self.send_and_read(command, set, request, flags, usize::MAX)
+    }
+
+    /// Reads the answer to its end, or until it has `most` messages.
+    fn send_and_read(
+        &mut self,
+        command: &'static str,
+        set: &AttrSet,
+        request: Writer,
+        flags: u16,
+        most: usize,
+    ) -> Result<Replies> {
         self.sequence = self.sequence.wrapping_add(1);
         let flags = NLM_F_REQUEST | NLM_F_ACK | flags;
         let request = request.finish(command, self.family, flags, self.sequence)?;
         retry(|| self.socket.send(&request, 0)).map_err(Error::io(command))?;
         let mut exchange = Exchange::new(command, set, &request, self.sequence);
-        while !exchange.done {
+        while !exchange.done && exchange.replies.messages.len() < most {
             exchange.feed(&self.receive().map_err(Error::io(command))?)?;
         }
+        exchange.replies.messages.truncate(most);
         Ok(exchange.replies)
     }
 

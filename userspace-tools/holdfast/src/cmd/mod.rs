@@ -13,3 +13,4 @@ pub(crate) mod service;
 pub(crate) mod splice;
 pub(crate) mod stats;
 pub(crate) mod status;
+pub(crate) mod top;
