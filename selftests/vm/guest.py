@@ -133,8 +133,13 @@ class Guest:
         nics: Sequence[Nic] = (),
         logs: Path | None = None,
         append: str = "",
+        icount: bool = False,
+        qemu: Sequence[str] = (),
     ):
+        """`icount`: the guest's clock counts instructions, one a nanosecond (one CPU only). `qemu`:
+        more of its arguments."""
         self.name, self.kernel, self.smp, self.nics = name, kernel, smp, nics
+        self.icount, self.qemu = icount, qemu
         self.mem = mem or (1536 if kernel == "debug" else 768)
         self.append = append
         self.logs = logs or TOP / "build/log"
@@ -232,6 +237,10 @@ class Guest:
         """Plug a network cable in or out, as the guest sees it."""
         self._qmp("set_link", name=f"nic{nic}", up=up)
 
+    def monitor(self, line: str) -> str:
+        """A command of QEMU's own monitor, and what it says."""
+        return self._qmp("human-monitor-command", **{"command-line": line})
+
     # Commands
 
     def spawn(
@@ -316,7 +325,10 @@ class Guest:
         argv = [
             *("qemu-system-x86_64", "-name", self.name, "-nodefaults", "-no-user-config", "-display", "none"),
             *("-no-reboot", "-machine", "q35,memory-backend=ram,usb=off,smm=off,vmport=off"),
-            *("-accel", "tcg,thread=multi,tb-size=256", "-cpu", "max,la57=off", "-smp", str(self.smp)),
+            # Instructions are counted by one thread only.
+            *("-accel", f"tcg,thread={'single' if self.icount else 'multi'},tb-size=256"),
+            *(("-icount", "shift=0,sleep=off") if self.icount else ()),
+            *("-cpu", "max,la57=off", "-smp", str(self.smp)),
             *("-m", f"{self.mem}M", "-object", f"memory-backend-memfd,id=ram,size={self.mem}M,share=on"),
             *("-kernel", part["vmlinuz"], "-initrd", part["initramfs"]),
             *("-append", f"{CMDLINE} holdfast.name={self.name} {self.append}"),
@@ -333,7 +345,7 @@ class Guest:
         for number, nic in enumerate(self.nics):
             argv += ["-netdev", f"stream,id=net{number},server=off,addr.type=unix,addr.path={nic.socket}",
                      "-device", f"virtio-net-pci,id=nic{number},netdev=net{number},mac={nic.mac},romfile="]
-        return argv
+        return [*argv, *self.qemu]
 
     def _send(self, kind: str, ident: int, payload: bytes) -> None:
         try:
@@ -365,7 +377,7 @@ class Guest:
                 for process in list(self._processes.values()):
                     process._abandon()
 
-    def _qmp(self, command: str, **arguments: object) -> None:
+    def _qmp(self, command: str, **arguments: object) -> object:
         with socket.socket(socket.AF_UNIX) as qmp:
             qmp.connect(self._path("qmp"))
             stream = qmp.makefile("rw")
@@ -377,6 +389,7 @@ class Guest:
                     pass
                 if "error" in reply:
                     raise RuntimeError(f"{self.name}: {command}: {reply['error']['desc']}")
+        return reply["return"]
 
     def _gone(self) -> None:
         for process in self._processes.values():
