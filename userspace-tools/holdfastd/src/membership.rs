@@ -341,6 +341,7 @@ impl Membership {
 
     /// Takes in a heartbeat whose seal was right.
     pub fn hear(&mut self, beat: &Beat, now: Time) -> Vec<Change> {
+        let silence = self.silence();
         let Some(p) = self.peers.get_mut(&beat.from) else {
             return Vec::new();
         };
@@ -365,6 +366,9 @@ impl Membership {
         let mut changes = Vec::new();
         let rebooted = p.boot != 0 && p.boot != beat.boot;
         let silent = now.saturating_sub(p.heard);
+        // The first word after a silence both ways: it is deaf because we could not reach it either,
+        // and hears us from now on, or is dead after another silence.
+        let resumed = now.saturating_sub(p.arrived) >= silence;
         p.seq = beat.seq;
         p.boot = beat.boot;
         p.leaving = beat.leaving;
@@ -379,7 +383,7 @@ impl Membership {
             p.health = Health::Dead;
             p.claims.clear();
         }
-        if !beat.deaf {
+        if !beat.deaf || resumed {
             p.heard = now;
             if p.health == Health::Dead && same {
                 changes.push(Change::NotDead(beat.from.clone()));

@@ -273,23 +273,25 @@ fn who_was_cut_off_hears_the_owner_before_it_takes_anything() {
         .all(|(n, _, c)| *n == 0 || !matches!(c, Change::Take { .. })));
 }
 
+/// Lets time pass while the gateway answers these nodes.
+fn reaching(g: &mut Group, ms: u32, which: &[usize]) {
+    for _ in 0..ms / 10 {
+        for i in which {
+            g.nodes[*i].reached(g.now);
+        }
+        g.run(10);
+    }
+}
+
 #[test]
 fn an_owner_that_clients_cannot_reach_lets_go() {
     let mut g = Group::new(2);
-    let both = |g: &mut Group, ms: u32, which: &[usize]| {
-        for _ in 0..ms / 10 {
-            for i in which {
-                g.nodes[*i].reached(g.now);
-            }
-            g.run(10);
-        }
-    };
-    both(&mut g, 1000, &[0, 1]);
-    both(&mut g, 3000, &[1]);
+    reaching(&mut g, 1000, &[0, 1]);
+    reaching(&mut g, 3000, &[1]);
     assert_eq!(g.owners(), vec![1]);
-    both(&mut g, 1000, &[0, 1]);
+    reaching(&mut g, 1000, &[0, 1]);
     assert_eq!(g.owners(), vec![1], "no way back by itself");
-    both(&mut g, 3000, &[]);
+    reaching(&mut g, 3000, &[]);
     assert_eq!(g.owners(), vec![1], "nobody is better");
 }
 
@@ -326,6 +328,30 @@ fn a_deaf_owner_is_replaced_only_by_who_is_surely_connected() {
     assert_eq!(g.owners(), vec![1], "the deaf one hears of it at last");
     let undead = |(n, _, c): &(usize, u128, Change)| *n == 1 && *c == Change::NotDead("n0".into());
     assert!(g.log.iter().any(undead));
+}
+
+#[test]
+fn whose_first_word_after_a_cut_is_that_it_was_deaf_is_not_dead() {
+    let mut g = Group::new(2);
+    reaching(&mut g, 1000, &[0, 1]);
+    // Node 0, the owner, is cut off; node 1 takes over.
+    for _ in 0..100 {
+        g.now += MS * 10;
+        g.nodes[1].reached(g.now);
+        for i in 0..2 {
+            let changes = g.nodes[i].tick(g.now);
+            g.note(i, changes);
+        }
+    }
+    assert_eq!(g.owners(), vec![0, 1]);
+    // Node 1 speaks first.
+    g.nodes[0].reached(g.now);
+    deafen(&mut g, 1, 20);
+    assert_eq!(g.owners(), vec![1]);
+    reaching(&mut g, 1000, &[0, 1]);
+    assert_eq!(g.owners(), vec![1]);
+    let back = |(n, _, c): &(usize, u128, Change)| *n == 1 && matches!(c, Change::Yield { .. });
+    assert!(!g.log.iter().any(back), "it never went back");
 }
 
 #[test]
