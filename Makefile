@@ -19,6 +19,10 @@ module:				## build/KERNEL/holdfast.ko; KERNEL=stock|next|debug, or KDIR=tree
 tools:				## build/tools/release: the programs of userspace-tools/
 	@[ ! -e userspace-tools/Cargo.lock ] || scripts/cargo build --release --locked --quiet
 
+.PHONY: deb
+deb:				## build/deb: Debian packages
+	@scripts/build-deb
+
 .PHONY: kernel-metadata
 kernel-metadata:		## a build tree with Rust metadata for a distribution kernel; RELEASE=
 	@scripts/kernel-metadata $(RELEASE)
