@@ -212,6 +212,14 @@ class Guest:
                     log.write(f"\nBUG: the guest could not be asked for its last words: {error}\n")
         self.kill()
 
+    def ended(self, timeout: float = 60) -> None:
+        """Wait until the guest has switched itself off."""
+        try:
+            self._qemu.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise CommandFailed(f"{self.name}: still on after {timeout} s") from None
+        self.kill()
+
     def settle(self) -> None:
         """Make the kernel report leaks (debug kernel); its console then has all there is."""
         if self.kernel == "debug":

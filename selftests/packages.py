@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: GPL-2.0-or-later OR MIT
+# holdfast-test: cluster kernel=stock full=next timeout=300
+"""The package holdfast through its life in a clean guest that systemd runs: installed, configured,
+started, upgraded under a running daemon, shut down in order, removed, purged.
+
+The module is the one of the build (`dkms.py` has the package that builds it on the machine)."""
+
+import subprocess
+import sys
+
+from vm import Cluster
+from vm.host import TOP
+
+OLD, NEW = "0.1.0", "0.1.1"
+CONFIG = """
+[node]
+name = "a"
+priority = 1
+listen = "10.0.0.1:4870"
+secret-file = "/etc/holdfast/secret"
+[heartbeat]
+interval-ms = 250
+misses = 6
+[[service]]
+address = "10.0.0.80/24"
+interface = "eth0"
+port = 80
+"""
+# All files that a package could leave, but those of package management itself.
+FILES = "find /etc /usr /var /lib/modules -xdev -not -path '/var/lib/dpkg/*' -not -path '/var/log/*' -not -path '/var/cache/*' | sort >/tmp/{}"
+
+
+def deb(version: str) -> str:
+    """Build the packages; the path of the tools'."""
+    subprocess.run([TOP / "scripts/build-deb", version], check=True, stdout=subprocess.DEVNULL)
+    return f"/holdfast/build/deb/holdfast_{version}_amd64.deb"
+
+
+def expect(what: str, holds: object) -> None:
+    """One line of the table."""
+    print("yes " if holds else "NO  ", what, flush=True)
+    if not holds:
+        raise SystemExit(1)
+
+
+old, new = deb(OLD), deb(NEW)
+with Cluster() as cluster:
+    guest = cluster.guest("a", "lan", append="holdfast.systemd", smp=2)
+    cluster.boot()
+    # The tools of the work tree are not to be found.
+    guest.run("rm -r /run/holdfast/bin /etc/dpkg/dpkg.cfg.d/*mmdebstrap; ip addr add 10.0.0.1/24 dev eth0; ip link set eth0 up")
+    guest.run("mkdir -p /lib/modules/$(uname -r)/updates && cp $HOLDFAST_KO /lib/modules/$(uname -r)/updates/ && depmod")
+    guest.until("systemctl is-active nginx")
+    guest.run(FILES.format("before"))
+
+    guest.run(f"dpkg -i {old}")
+    expect("installed, it does nothing", guest.run("systemctl is-enabled holdfastd; lsmod | grep holdfast", check=False).out == "disabled\n")
+    guest.run("systemctl start holdfastd")
+    expect("and starts nothing without a configuration", guest.run("systemctl is-active holdfastd", check=False).out == "inactive\n")
+    expect("the example is one", guest.run(
+        "(umask 077; openssl rand -base64 32 >/etc/holdfast/secret);"
+        "sed 's/interface = .*/interface = \"eth0\"/' /usr/share/doc/holdfast/examples/holdfastd.toml >/tmp/example;"
+        "holdfastd --config /tmp/example --check", check=False).status == 0)
+    expect("every command has its page", guest.run(
+        "for page in holdfast holdfastd holdfast-service-add; do test -s /usr/share/man/man8/$page.8.gz || exit; done;"
+        "test -s /usr/share/man/man5/holdfastd.toml.5.gz", check=False).status == 0)
+    expect("bash completes its commands", "undrain" in guest.run(
+        ". /usr/share/bash-completion/completions/holdfast; COMP_WORDS=(holdfast und) COMP_CWORD=1;"
+        "_holdfast holdfast und holdfast; echo ${COMPREPLY[@]}").out)
+
+    guest.run("cat >/etc/holdfast/holdfastd.toml", stdin=CONFIG.encode())
+    guest.run("systemctl enable --now holdfastd")
+    expect("the unit loads the module and is ready", guest.run("systemctl is-active holdfastd; lsmod | grep -c '^holdfast '").out == "active\n1\n")
+    guest.until("ip addr show dev eth0 | grep -q 10.0.0.80/ && curl -sf -o /dev/null http://10.0.0.80/")
+    guest.run("systemctl reload holdfastd")
+    pid = guest.run("systemctl show -P MainPID holdfastd").out
+
+    said = guest.run(f"dpkg -i {new}").out
+    expect("an upgrade leaves the daemon alone and says so",
+           guest.run("systemctl show -P MainPID holdfastd").out == pid and f"goes on in version {OLD}" in said)
+    guest.run("systemctl restart holdfastd")
+    guest.until("ip addr show dev eth0 | grep -q 10.0.0.80/")
+    guest.run("kill -9 $(systemctl show -P MainPID holdfastd)")
+    guest.until("systemctl is-active holdfastd && test $(systemctl show -P MainPID holdfastd) != 0 && holdfast service show | grep -q 10.0.0.80")
+    expect("a daemon that was killed is started again", True)
+
+    guest.run("dpkg -r holdfast")
+    expect("removed, it is stopped and its address gone", guest.run("pidof holdfastd || ip addr show dev eth0 | grep 10.0.0.80/", check=False).status)
+    expect("and its configuration is there", guest.run("test -s /etc/holdfast/holdfastd.toml", check=False).status == 0)
+    guest.run("dpkg -P holdfast; rmmod holdfast; systemctl daemon-reload")
+    guest.run(FILES.format("after"))
+    expect("purged, nothing is left", not guest.run("diff /tmp/before /tmp/after", check=False).out)
+
+    guest.run(f"dpkg -i {new}")
+    guest.run("(umask 077; openssl rand -base64 32 >/etc/holdfast/secret); cat >/etc/holdfast/holdfastd.toml", stdin=CONFIG.encode())
+    guest.run("systemctl start holdfastd")
+    guest.spawn("systemctl poweroff")
+    guest.ended(60)
+    console = guest.console.read_text(errors="replace")
+    stopped, nginx = (console.find(word) for word in ("Stopped holdfastd", "Stopping nginx"))
+    print(f"holdfastd stopped at {stopped}, nginx began to stop at {nginx} of the console's log")
+    expect("at a shutdown the daemon ends before the web server begins to", 0 < stopped < nginx)
+sys.exit(0)
