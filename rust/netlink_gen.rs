@@ -40,7 +40,8 @@ pub(crate) const CMD_FLOW_COMMIT: u8 = 7;
 pub(crate) const CMD_FLOW_LOCATE: u8 = 8;
 /// `flow-recover`: Open a connection to the local server in the client's name and send it the
 /// request. The answer comes through the log. Without a request the flow is joined at "at" as
-/// soon as the connection is open.
+/// soon as the connection is open. A connection that was opened so before and is not joined yet
+/// is reset first.
 pub(crate) const CMD_FLOW_RECOVER: u8 = 9;
 /// `flow-join`: Send the prefix to the client from "at" on, then join the client to the byte of
 /// the answer that follows answer-length. Fails with EAGAIN if more of the answer has come
@@ -149,6 +150,9 @@ pub(crate) const A_FLOW_ANSWER_WINDOW: u16 = 28;
 pub(crate) const A_FLOW_VERDICT: u16 = 29;
 /// `reason` of `flow`: Number of the counter that says why a flow failed.
 pub(crate) const A_FLOW_REASON: u16 = 30;
+/// `local-port` of `flow`: Port on the loopback address of a listening socket that gets the
+/// connection in place of the service's own; absent if that does.
+pub(crate) const A_FLOW_LOCAL_PORT: u16 = 31;
 
 /// `id` of `release`.
 pub(crate) const A_RELEASE_ID: u16 = 1;
@@ -336,7 +340,7 @@ pub(crate) static FLOW_LOCATE_DO_POLICY: [Policy; 25] = [
 ];
 
 /// What the request of `flow-recover` (do) may hold.
-pub(crate) static FLOW_RECOVER_DO_POLICY: [Policy; 29] = [
+pub(crate) static FLOW_RECOVER_DO_POLICY: [Policy; 32] = [
     Policy::reject(),
     Policy::reject(),
     Policy::binary(16), // client-addr
@@ -366,6 +370,9 @@ pub(crate) static FLOW_RECOVER_DO_POLICY: [Policy; 29] = [
     Policy::reject(),
     Policy::reject(),
     Policy::u32().full_range(&RANGE_1_65535), // answer-window
+    Policy::reject(),
+    Policy::reject(),
+    Policy::be16(), // local-port
 ];
 
 /// What the request of `flow-join` (do) may hold.

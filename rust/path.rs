@@ -27,7 +27,7 @@ use crate::namespace::Namespace;
 use crate::net::hook::{Handler, Packet, Point, Verdict};
 use crate::net::lookup;
 use crate::net::pernet::Net;
-use core::net::{IpAddr, SocketAddr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use kernel::prelude::*;
 use kernel::sync::{rcu, Arc, ArcBorrow};
 
@@ -72,6 +72,7 @@ impl Handler for Path {
         if inbound && packet.mark() == self.namespace.tag {
             // A ghost's. The mark has done its work; nobody else is to see it.
             packet.set_mark(0);
+            self.direct(&mut packet);
             return packet.accept();
         }
         let dir = if inbound {
@@ -130,6 +131,37 @@ impl Path {
                     return Err(why);
                 }
             }
+        }
+    }
+
+    /// Gives a packet of a ghost to the listener that userspace has named, if it has: all that is
+    /// not of a connection yet. Not when it is made: what the stack has still to do with the
+    /// packets before it (the reset of another ghost) is done by now.
+    fn direct(&self, packet: &mut Packet<'_>) {
+        let guard = rcu::read_lock();
+        let Ok(Some((key, ..))) = self.of_service(packet, Dir::ToService, &guard) else {
+            return;
+        };
+        let port = self
+            .namespace
+            .find(&key, &guard)
+            .and_then(|entry| entry.state.lock().flow.local_port());
+        let (Some(port), Some(ends)) = (port, address(&key)) else {
+            return;
+        };
+        let net: &Net = packet.net();
+        let ifindex = packet.in_ifindex().unwrap_or(0);
+        if lookup::established(net, ends.client, ends.service, ifindex).is_some() {
+            return;
+        }
+        let loopback = match ends.service.ip() {
+            IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        };
+        let listener = SocketAddr::new(loopback, port);
+        // Without it the packet goes to the service's own server, whose answer is judged, too.
+        if lookup::give_to(packet, net, ends.client, listener, ifindex) {
+            self.namespace.count(Counter::GhostDirected);
         }
     }
 

@@ -384,6 +384,7 @@ impl Operation for Recover {
         let window = request
             .u32(nl::A_FLOW_ANSWER_WINDOW)
             .unwrap_or(ANSWER_WINDOW);
+        let port = request.be16(nl::A_FLOW_LOCAL_PORT);
         let mut bytes = copy(request.bytes(nl::A_FLOW_REQUEST))?;
         let len = bytes.len() as u32;
         let entry = request.find_or_claim(&claim)?;
@@ -391,12 +392,16 @@ impl Operation for Recover {
             abort(request.info, &request.key);
         }
         let mut lend = |state: &mut State| {
-            if state.flow.may_be_claimed(claim.generation).is_ok() {
+            if state.flow.may_be_recovered(claim.generation).is_ok() {
                 core::mem::swap(&mut state.request, &mut bytes);
             }
         };
         request.decide(&entry, Some(&mut lend), |flow, env, fx| {
-            flow.recover(&claim, at, len, window, env, fx)
+            flow.recover(&claim, at, len, window, env, fx)?;
+            if let Some(port) = port {
+                flow.direct(port);
+            }
+            Ok(())
         })?;
         request.reply(&entry)
     }

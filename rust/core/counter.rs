@@ -92,6 +92,7 @@ counters! {
     WouldLower "would_lower" "Acknowledgements of an observed service that the ack gate would have lowered."
     WouldBlank "would_blank" "SYNs to an observed service from which options would have been taken."
     WouldCatch "would_catch" "Packets to an observed service without local socket; the stack answers them."
+    GhostDirected "ghost_directed" "Packets of ghosts that were given to another listener than the service's own."
 }
 
 impl Counter {

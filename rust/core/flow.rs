@@ -188,6 +188,8 @@ pub struct Flow {
     pub(super) answered: bool,
     /// A ghost opened the connection to the local socket: its handshake is not the client's.
     pub(super) joined: bool,
+    /// Port of the loopback listener that the ghost is for; `None`: the service's own server.
+    pub(super) local_port: Option<u16>,
     /// Another node has it: no word to the client.
     pub(super) muted: bool,
     /// The local server has closed early; that is held back.
@@ -252,6 +254,7 @@ impl Flow {
             object: None,
             answered: false,
             joined: false,
+            local_port: None,
             muted: false,
             lost: None,
             protected: true,

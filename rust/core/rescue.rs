@@ -97,6 +97,15 @@ impl Flow {
         }
     }
 
+    /// Whether the takeover `generation` may open a connection for it: also another one, when the
+    /// server of the one before is not the right one.
+    pub fn may_be_recovered(&self, generation: u32) -> Result<(), Misfit> {
+        if self.phase == Phase::Ghost && generation >= self.generation {
+            return Ok(());
+        }
+        self.may_be_claimed(generation)
+    }
+
     /// Whether the takeover `generation` may have the flow as it is.
     pub fn may_be_claimed(&self, generation: u32) -> Result<(), Misfit> {
         match self.phase {
@@ -138,13 +147,15 @@ impl Flow {
         env: &Env,
         fx: &mut Effects,
     ) -> Result<(), Misfit> {
-        self.may_be_claimed(claim.generation)?;
+        self.may_be_recovered(claim.generation)?;
         let wanted = self.s2c.acked.seq();
-        if self.phase == Phase::Located && at.seq() != wanted {
+        if matches!(self.phase, Phase::Located | Phase::Ghost) && at.seq() != wanted {
             // Userspace speaks of another position than the client did.
             return Err(Misfit::Position);
         }
+        self.drop_ghost(fx);
         self.claim(claim);
+        self.local_port = None;
         self.s2c.next = at;
         self.s2c.acked = at;
         self.s2c.reported = at;
@@ -161,7 +172,20 @@ impl Flow {
         self.enter(Phase::Ghost, fx);
         self.arm_ghost();
         fx.count(Counter::GhostOpened);
+        // What another ghost has heard may still be unread.
+        fx.logs
+            .push(Log::new(Kind::Asked, at.raw(), self.c2s.next.raw()));
         Ok(())
+    }
+
+    /// The ghost that was just opened is for the listener at `port` of the loopback address.
+    pub fn direct(&mut self, port: u16) {
+        self.local_port = Some(port);
+    }
+
+    /// Port of the loopback listener that the ghost is for, if not the service's own server.
+    pub fn local_port(&self) -> Option<u16> {
+        self.local_port
     }
 
     fn arm_ghost(&mut self) {

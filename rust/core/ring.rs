@@ -63,6 +63,9 @@ pub enum Kind {
     /// The local server has closed early, and that is held back. `pos`: acknowledged by the
     /// client (s2c); `ack`: by the server (c2s). With [`flags::RST`] it was a reset.
     Lost = 13,
+    /// A connection to a server is opened in the client's name; any [`Kind::Answer`] before was
+    /// another's. `pos`: where the client stands (s2c); `ack`: next c2s position.
+    Asked = 14,
 }
 
 impl Kind {
@@ -84,6 +87,7 @@ impl Kind {
             Progress,
             Unprotected,
             Lost,
+            Asked,
         ]
         .into_iter()
         .find(|k| *k as u16 == raw)

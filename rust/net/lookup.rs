@@ -6,7 +6,7 @@
 //! another matter: it answers everything, but accepts an acknowledgement of
 //! nothing only if that carries a valid SYN cookie ([`cookie_mss`]).
 
-use super::{bindings, errno::ECONNABORTED, pernet::Net};
+use super::{bindings, errno::ECONNABORTED, pernet::Net, skbuff::Skb};
 use core::{
     net::{IpAddr, SocketAddr},
     ptr::NonNull,
@@ -110,6 +110,65 @@ pub(crate) fn established(
     };
     // INVARIANT: The lookup has taken a count for us.
     NonNull::new(sk).map(|sk| SockRef(Sock(sk)))
+}
+
+/// Gives a packet from `remote` that was just received to the socket that listens at `listener`,
+/// whatever its destination says, in the manner of TPROXY: what it opens is a connection of the
+/// packet's own addresses and ports, which later packets find by themselves. To be called before
+/// routing. Any context.
+///
+/// Says whether there is such a socket. `false` too if the addresses are not of one family.
+pub(crate) fn give_to(
+    skb: &mut Skb<'_>,
+    net: &Net,
+    remote: SocketAddr,
+    listener: SocketAddr,
+    ifindex: u32,
+) -> bool {
+    let (sport, hnum, dif) = (remote.port().to_be(), listener.port(), ifindex as i32);
+    let none = core::ptr::null_mut();
+    let _guard = rcu::read_lock();
+    let sk = match (remote.ip(), listener.ip()) {
+        (IpAddr::V4(saddr), IpAddr::V4(daddr)) => {
+            let (saddr, daddr) = (be32(saddr), be32(daddr));
+            // SAFETY: Under RCU, in a valid namespace. A packet is asked for only to choose among
+            // several sockets of one port, and need not be there.
+            unsafe {
+                bindings::__inet_lookup_listener(
+                    net.as_ptr(),
+                    none,
+                    0,
+                    saddr,
+                    sport,
+                    daddr,
+                    hnum,
+                    dif,
+                    0,
+                )
+            }
+        }
+        (IpAddr::V6(saddr), IpAddr::V6(daddr)) => {
+            let (saddr, daddr) = (in6(saddr), in6(daddr));
+            // SAFETY: As above; the addresses live for the call.
+            unsafe {
+                bindings::inet6_lookup_listener(
+                    net.as_ptr(),
+                    none,
+                    0,
+                    &saddr,
+                    sport,
+                    &daddr,
+                    hnum,
+                    dif,
+                    0,
+                )
+            }
+        }
+        _ => return false,
+    };
+    // SAFETY: The packet is ours to change. A listener stays until the end of the RCU section, and
+    // the packet takes a count of it, unless it is going.
+    !sk.is_null() && unsafe { bindings::hf_skb_set_owner_edemux(skb.as_ptr(), sk) }
 }
 
 /// The MSS in the SYN cookie that this acknowledgement echoes, if it echoes one that this machine

@@ -9,6 +9,7 @@ quotes, and
     want=NAME        with these bytes (default: the same)
     held=BYTES       of the answer before the server dies (default: 150000)
     idle             the server dies behind the answer, before another request for the same
+    twice            another request for the same follows over the connection
     port=, local-port=   of the service, of the client
     again            the client had another connection from that port, which the server closed
     buffer=BYTES     its receive buffer
@@ -75,7 +76,7 @@ def case(line: str, folder: Path) -> Case:
     data = (folder / words.get("want", path)).read_bytes()
     padding = "X: " + "y" * int(words["padding"]) + "\r\n" if "padding" in words else ""
     request = f"GET /{path} HTTP/1.1\r\nHost: x\r\n{padding}\r\n".encode()
-    talk: list[tuple[bytes, Exact | Body]] = [(request, Body(data))] * (2 if "idle" in words else 1)
+    talk: list[tuple[bytes, Exact | Body]] = [(request, Body(data))] * (2 if {"idle", "twice"} & words.keys() else 1)
     made = Case(name, talk, None if "idle" in words else int(words.get("held", 150_000)), outcome, why, host)
     made.port = int(words.get("port", 80))
     made.local_port = int(words.get("local-port", 0))

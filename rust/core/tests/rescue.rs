@@ -239,3 +239,36 @@ fn the_prefix_is_later_than_the_old_server_even_without_a_probe() {
         "the client's own"
     );
 }
+
+#[test]
+fn another_server_is_asked_at_once_and_elsewhere() {
+    let mut rig = Rig::answered();
+    let claim = rig.claim(1);
+    let ask = |rig: &mut Rig, at: u32| {
+        rig.act(|f, env, fx| f.recover(&claim, Pos::new(u64::from(at)), 20, 4096, env, fx))
+    };
+    let (wrong, _) = ask(&mut rig, S + 1);
+    assert_eq!(wrong, Err(Misfit::Position), "the client stands elsewhere");
+    let (done, fx) = ask(&mut rig, S);
+    assert_eq!(done, Ok(()));
+    let out = emitted(&fx, Dir::ToService);
+    let flags: Vec<_> = out.iter().map(|s| s.flags).collect();
+    assert_eq!(
+        flags,
+        [flags::RST | flags::ACK, flags::SYN],
+        "in this order"
+    );
+    assert_eq!(logged(&fx, Kind::Asked).len(), 1);
+    assert_eq!(
+        (rig.flow.phase(), rig.flow.local_port()),
+        (Phase::Ghost, None)
+    );
+    rig.flow.direct(8041);
+    assert_eq!(rig.flow.local_port(), Some(8041));
+    // The next one is for the service's own server again.
+    ask(&mut rig, S).0.unwrap();
+    assert_eq!(rig.flow.local_port(), None);
+    let old = rig.claim(0);
+    let (late, _) = rig.act(|f, env, fx| f.recover(&old, Pos::new(u64::from(S)), 0, 1, env, fx));
+    assert_eq!(late, Err(Misfit::Phase));
+}

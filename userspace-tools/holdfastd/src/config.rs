@@ -94,6 +94,10 @@ pub struct Service {
     /// address and the same port if nothing else, nowhere if it is `"none"`.
     #[serde(default)]
     pub check: Option<LocalServer>,
+    /// Port at which the servers of peers are asked, at the peers' own addresses, for what this
+    /// node's own server lacks; the service's if nothing else, and 0: they are not.
+    #[serde(default)]
+    pub next_port: Option<u16>,
     /// Its address, with the length of its prefix on the interface.
     pub address: Prefix,
     /// The interface that has the address on the node that owns it.

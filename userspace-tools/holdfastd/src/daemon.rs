@@ -17,7 +17,7 @@ use tokio::time::{interval, sleep, Interval, MissedTickBehavior};
 
 use libholdfast::record::State;
 
-use crate::config::Config;
+use crate::config::{Config, Peer};
 use crate::control::{Asked, Request};
 use crate::drain::Drain;
 use crate::engine::Engine;
@@ -26,6 +26,7 @@ use crate::link::{self, LinkEvent};
 use crate::membership::{Beat, Change, Membership};
 use crate::mover::{Moved, Mover};
 use crate::ready::Ready;
+use crate::relay::Relay;
 use crate::seal::{Seal, Secret};
 use crate::store::Update;
 use crate::takeover::{self, Address};
@@ -97,6 +98,7 @@ impl<K: Kernel> Daemon<K> {
         let timeline = Timeline::new(&config.node.name, json);
         let mut engine = Engine::new(kernel, &config, timeline);
         engine.start().map_err(|e| format!("kernel: {e}"))?;
+        engine.next.relay = Some(Relay::start().map_err(|e| format!("relay: {e}"))?);
 
         let addresses: HashMap<_, _> = config
             .services
@@ -274,8 +276,20 @@ impl<K: Kernel> Daemon<K> {
         self.changed(changes);
         let calm = self.membership.is_calm();
         self.watch.ask(self.membership.in_doubt(), calm, now);
+        self.engine.next.peers = self.next_nodes();
         self.engine.tick(monotonic());
         self.ready_tick();
+    }
+
+    /// The peers that live, with their own addresses, first by priority.
+    fn next_nodes(&self) -> Vec<(String, IpAddr)> {
+        let peers = self.config.peers.iter();
+        let mut peers: Vec<_> = peers
+            .filter(|p| self.membership.is_alive(&p.name))
+            .collect();
+        peers.sort_by_key(|p| p.priority);
+        let own = |p: &&Peer| (p.name.clone(), p.address.ip());
+        peers.iter().map(own).collect()
     }
 
     pub(crate) fn changed(&mut self, changes: Vec<Change>) {
@@ -312,6 +326,9 @@ impl<K: Kernel> Daemon<K> {
                     self.engine.count("deaths");
                     self.suspected.remove(&peer);
                     self.ready.lost(&peer);
+                    if let Some(relay) = &self.engine.next.relay {
+                        relay.died(&peer);
+                    }
                     // It connects and is told everything anew when it is back.
                     self.links.remove(&peer);
                     self.engine.quorum.leave(&peer);

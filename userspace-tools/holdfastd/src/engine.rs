@@ -16,6 +16,7 @@ use serde_json::json;
 use crate::config::{Config, Mode, Recovery, Service};
 use crate::handover::Handed;
 use crate::kernel::{doubt_counter, Entry, Kernel, Refused, Verdict, What};
+use crate::next::NextNodes;
 use crate::process::Restarts;
 use crate::quorum::Quorum;
 use crate::rescue::Rescues;
@@ -42,6 +43,8 @@ pub struct Engine<K> {
     pub quorum: Quorum<Wait>,
     pub counts: BTreeMap<String, u64>,
     pub tally: Tally,
+    /// Whose servers may have what ours lacks.
+    pub next: NextNodes,
     pub(crate) trackers: HashMap<u64, Tracker>,
     pub(crate) by_key: HashMap<FlowKey, u64>,
     pub(crate) rescues: Rescues,
@@ -64,6 +67,7 @@ impl<K: Kernel> Engine<K> {
             quorum: Quorum::new(config.records.quorum),
             counts: BTreeMap::new(),
             tally: Tally::default(),
+            next: NextNodes::default(),
             trackers: HashMap::new(),
             by_key: HashMap::new(),
             rescues: Rescues::default(),
@@ -235,6 +239,7 @@ impl<K: Kernel> Engine<K> {
             }
             What::Orphan { desc, word, ts } => self.orphan(desc, word, ts, time, now),
             What::Located { desc, word, ts } => self.located(desc, word, ts, time, now),
+            What::Asked => self.asked(flow),
             What::Answer { pos, data, fin } => self.answer(flow, pos, &data, fin, now),
             What::Spliced { pos } => self.spliced(flow, pos),
             What::Failed { why } => self.failed(flow, why, now),

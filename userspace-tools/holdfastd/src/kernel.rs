@@ -65,6 +65,8 @@ pub struct Recover<'a> {
     /// Empty: join at once.
     pub request: &'a [u8],
     pub window: u32,
+    /// Port of the loopback listener that the connection is for; `None`: the local server.
+    pub local_port: Option<u16>,
 }
 
 /// What is asked of `flow-join`.
@@ -156,6 +158,8 @@ pub enum What {
         word: Word,
         ts: Option<(u32, u32)>,
     },
+    /// A connection was opened in the client's name: what answers came before are another's.
+    Asked,
     Answer {
         pos: u64,
         data: Vec<u8>,

@@ -179,6 +179,7 @@ fn entry(e: &ring::Entry<'_>) -> Option<Entry> {
             word,
             ts,
         },
+        Kind::Asked => What::Asked,
         Kind::Answer => What::Answer {
             pos,
             data: data(),
@@ -311,6 +312,7 @@ impl Kernel for Module {
             at: ask.at,
             request: ask.request,
             answer_window: (!ask.request.is_empty()).then_some(ask.window),
+            local_port: ask.local_port,
         };
         self.client
             .flow_recover(&recover)

@@ -25,6 +25,7 @@ use serde_json::json;
 
 use crate::engine::{Engine, Wait};
 use crate::kernel::{Desc, Failure, Kernel, Recover, Refused, Splice, Verdict};
+use crate::next::Search;
 
 /// How often a client is asked again after an outdated word.
 const ASK_AGAIN: u32 = 3;
@@ -54,6 +55,8 @@ enum Stage {
     Locating,
     Asking {
         ask: Box<Ask>,
+        /// The log has come to this question: what it tells from now on is of its answer.
+        begun: bool,
         answer: Stream,
         fin: bool,
         join: Option<Box<Join>>,
@@ -84,6 +87,8 @@ struct Rescue {
     tries: u32,
     /// A join is in the quorum's queue.
     waits: bool,
+    /// Where else the object is looked for.
+    search: Search,
 }
 
 /// The flows that are being taken over.
@@ -181,6 +186,25 @@ impl Rescues {
         self.by_id.insert(flow, *key);
     }
 
+    /// How far the search for a server that has the object has come.
+    pub(crate) fn search(&mut self, key: &FlowKey) -> Option<&mut Search> {
+        self.flows.get_mut(key).map(|rescue| &mut rescue.search)
+    }
+
+    /// What another server is to be asked, which is given as much time as the one before. `None`:
+    /// nothing is being asked, or the answer was right a moment ago and is about to be joined.
+    pub(crate) fn ask_again(&mut self, key: &FlowKey) -> Option<Box<Ask>> {
+        let rescue = self.flows.get_mut(key).filter(|r| !r.waits)?;
+        rescue.patience = None;
+        match std::mem::replace(&mut rescue.stage, Stage::Joining) {
+            Stage::Asking { ask, .. } | Stage::Waiting { ask: Some(ask) } => Some(ask),
+            other => {
+                rescue.stage = other;
+                None
+            }
+        }
+    }
+
     /// The kernel has nothing of the flow any more.
     fn unidentify(&mut self, key: &FlowKey) {
         if let Some(old) = self.flows.get_mut(key).and_then(|r| r.flow.take()) {
@@ -190,6 +214,11 @@ impl Rescues {
 }
 
 impl Rescue {
+    /// The server of a peer is asked for its object.
+    fn is_asked_elsewhere(&self) -> bool {
+        matches!(self.stage, Stage::Asking { .. }) && self.search.is_elsewhere()
+    }
+
     /// Its client is being probed; no connection for it was begun.
     fn is_probed(&self) -> bool {
         matches!(self.stage, Stage::Locating) && self.patience.is_none()
@@ -267,6 +296,7 @@ impl<K: Kernel> Engine<K> {
             probed_until: None,
             tries: 0,
             waits: false,
+            search: Search::default(),
         };
         self.rescues.remove(&key);
         self.rescues.flows.insert(key, rescue);
@@ -314,6 +344,10 @@ impl<K: Kernel> Engine<K> {
                 self.rescues.unidentify(&key);
                 self.end(&key, Verdict::Abandon);
                 self.silent(&key, now);
+                continue;
+            }
+            if rescue.as_ref().is_some_and(|r| r.is_asked_elsewhere()) {
+                self.elsewhere(&key, "timeout", now);
                 continue;
             }
             match rescue.map(|r| std::mem::replace(&mut r.stage, Stage::Locating)) {
@@ -471,7 +505,7 @@ impl<K: Kernel> Engine<K> {
         }
     }
 
-    fn connect(&mut self, key: &FlowKey, ask: Option<Box<Ask>>, now: i64) {
+    pub(crate) fn connect(&mut self, key: &FlowKey, ask: Option<Box<Ask>>, now: i64) {
         let Some(rescue) = self.rescues.flows.get_mut(key) else {
             return;
         };
@@ -485,6 +519,10 @@ impl<K: Kernel> Engine<K> {
             c2s_next: ask.as_ref().map_or(record.request, |a| a.c2s_next),
             request: ask.as_ref().map_or(&[], |a| &a.request),
             window: ask.as_ref().map_or(1, |a| a.window),
+            local_port: match (rescue.search.is_elsewhere(), &self.next.relay) {
+                (true, Some(relay)) => relay.port(key),
+                _ => None,
+            },
         };
         match self.kernel.recover(&recover) {
             Ok(flow) => {
@@ -502,6 +540,7 @@ impl<K: Kernel> Engine<K> {
                     }
                     Some(ask) => Stage::Asking {
                         ask,
+                        begun: false,
                         answer: Stream::new(0, ANSWER),
                         fin: false,
                         join: None,
@@ -518,6 +557,15 @@ impl<K: Kernel> Engine<K> {
         }
     }
 
+    /// A ghost was sent to a server.
+    pub(crate) fn asked(&mut self, flow: u64) {
+        let key = self.rescues.by_id.get(&flow);
+        let rescue = key.and_then(|key| self.rescues.flows.get_mut(key));
+        if let Some(Stage::Asking { begun, .. }) = rescue.map(|r| &mut r.stage) {
+            *begun = true;
+        }
+    }
+
     /// The server has answered to a ghost.
     pub(crate) fn answer(&mut self, flow: u64, pos: u64, data: &[u8], ends: bool, now: i64) {
         let Some(key) = self.rescues.by_id.get(&flow).copied() else {
@@ -526,7 +574,13 @@ impl<K: Kernel> Engine<K> {
         let Some(rescue) = self.rescues.flows.get_mut(&key) else {
             return;
         };
-        let Stage::Asking { answer, fin, .. } = &mut rescue.stage else {
+        let Stage::Asking {
+            begun: true,
+            answer,
+            fin,
+            ..
+        } = &mut rescue.stage
+        else {
             return;
         };
         *fin |= ends;
@@ -543,6 +597,7 @@ impl<K: Kernel> Engine<K> {
         };
         let Stage::Asking {
             ask,
+            begun: true,
             answer,
             fin,
             join,
@@ -557,6 +612,9 @@ impl<K: Kernel> Engine<K> {
                 rescue.tries += 1;
                 self.count_of(key.service, "answers-broken-off");
                 self.locate(key, now);
+            }
+            Judgement::Refuse(why) if why.is_of_the_server() => {
+                self.elsewhere(key, &why.to_string(), now);
             }
             Judgement::Refuse(why) => self.refuse(key, &why.to_string(), Verdict::Reset),
             Judgement::Join(found) => {
@@ -625,6 +683,11 @@ impl<K: Kernel> Engine<K> {
         let note = json!({"flow": key.to_string(), "at": pos, "after_ms": ms});
         self.timeline.note("spliced", note);
         self.count_of(key.service, "flows-recovered");
+        if let Some(peer) = rescue.search.peer() {
+            self.count_of(key.service, "flows-relayed");
+            let note = json!({"flow": key.to_string(), "to": peer});
+            self.timeline.note("relayed", note);
+        }
         self.restarts.is_back(&key);
         let mut tracker = Tracker::resume(rescue.record);
         if tracker.record().strict && !self.is_strict(&key) {
@@ -651,6 +714,11 @@ impl<K: Kernel> Engine<K> {
         };
         let (again, waits) = (restart.or(rescue.patience), restart.is_some());
         match why {
+            // Another one, before this was asked.
+            Failure::Server if matches!(rescue.stage, Stage::Asking { begun: false, .. }) => {}
+            Failure::Server if rescue.is_asked_elsewhere() => {
+                self.elsewhere(&key, "its server refused", now);
+            }
             Failure::Server if again.is_some_and(|p| now + SERVER_AGAIN < p) || waits => {
                 if waits && again.is_some_and(|p| now >= p) {
                     // The daemon looks for another node; meanwhile it is asked again.
@@ -697,6 +765,9 @@ impl<K: Kernel> Engine<K> {
         let Some(rescue) = self.rescues.remove(key) else {
             return;
         };
+        if let Some(relay) = &self.next.relay {
+            relay.forget(key);
+        }
         self.drop_record(&rescue.record);
         self.end(key, verdict);
         let name = if verdict == Verdict::Pass {

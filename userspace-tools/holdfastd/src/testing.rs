@@ -54,6 +54,7 @@ pub enum Call {
         at: u64,
         c2s_next: u64,
         request: Vec<u8>,
+        local_port: Option<u16>,
     },
     Join {
         prefix: Vec<u8>,
@@ -128,6 +129,7 @@ impl Kernel for FakeKernel {
             at,
             c2s_next,
             request: ask.request.to_vec(),
+            local_port: ask.local_port,
         });
         Ok(self.id())
     }

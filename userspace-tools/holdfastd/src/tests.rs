@@ -24,6 +24,7 @@ use crate::store::Update;
 use crate::testing::{key, record, Call, FakeKernel};
 use crate::timeline::Timeline;
 
+mod next;
 mod operate;
 
 const GET: &[u8] = b"GET /f HTTP/1.1\r\nHost: h\r\n\r\n";
@@ -184,6 +185,8 @@ fn what_one_node_records_another_one_continues() {
             },
         )
     };
+    b.hear(said(0, b"of another ghost"), 30);
+    b.hear(entry(1002, What::Asked), 30);
     b.hear(said(0, &answer[..30]), 30);
     assert_eq!(kernel.take(), vec![]);
     // More comes between our look at the log and the join.
@@ -241,6 +244,7 @@ fn an_idle_flow_waits_for_its_client() {
         at: 2000,
         c2s_next: 1000,
         request: vec![],
+        local_port: None,
     };
     assert_eq!(kernel.take(), vec![want]);
 }
@@ -292,6 +296,7 @@ fn a_wrong_answer_and_a_silent_client_are_reset() {
     kernel.take();
     let id = 1003;
     let wrong = b"HTTP/1.1 404 N\r\nContent-Length: 0\r\n\r\n".to_vec();
+    e.hear(entry(id, What::Asked), 0);
     e.hear(
         entry(
             id,
@@ -386,6 +391,7 @@ fn a_server_that_is_not_up_yet_is_asked_again_and_a_silent_client_may_speak_late
     ));
     let mut now = 0;
     for id in 1002..1010 {
+        e.hear(entry(id, What::Asked), now);
         e.hear(
             entry(
                 id,
@@ -403,6 +409,7 @@ fn a_server_that_is_not_up_yet_is_asked_again_and_a_silent_client_may_speak_late
             [Call::Recover { at: 2300, .. }]
         ));
     }
+    e.hear(entry(1010, What::Asked), now);
     e.hear(
         entry(
             1010,
@@ -462,11 +469,13 @@ fn a_server_that_dies_is_waited_for_and_then_another_node() {
     for id in 1002..1012 {
         assert!(matches!(kernel.take()[..], [Call::Recover { .. }]));
         let now = i64::from(id as u16 - 1002) * 300_000_000;
+        e.hear(entry(id, What::Asked), now);
         e.hear(entry(id, failed()), now);
         assert!(!e.restarts.take_gone(), "before restart-ms");
         e.tick(now + 250_000_000);
     }
     kernel.take();
+    e.hear(entry(1012, What::Asked), 3_100_000_000);
     e.hear(entry(1012, failed()), 3_100_000_000);
     assert!(e.restarts.take_gone());
     // Nobody else is there.

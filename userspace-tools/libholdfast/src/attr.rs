@@ -68,6 +68,10 @@ impl Writer {
         self.bytes(kind, &value.to_ne_bytes());
     }
 
+    pub(crate) fn be16(&mut self, kind: u16, value: u16) {
+        self.bytes(kind, &value.to_be_bytes());
+    }
+
     pub(crate) fn u32(&mut self, kind: u16, value: u32) {
         self.bytes(kind, &value.to_ne_bytes());
     }

@@ -142,6 +142,24 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// Whether another server may well give a right answer: this one lacks the object, has another
+    /// one, or says something else than it should.
+    pub fn is_of_the_server(self) -> bool {
+        match self {
+            Refusal::Answer(_)
+            | Refusal::Missing(_)
+            | Refusal::NotPartial(_)
+            | Refusal::WrongRange
+            | Refusal::WrongValidator
+            | Refusal::WrongBytes => true,
+            Refusal::Unprotected(_)
+            | Refusal::Ahead
+            | Refusal::RequestLost
+            | Refusal::Escaped
+            | Refusal::Closed => false,
+        }
+    }
+
     /// The name of its counter.
     pub fn name(self) -> &'static str {
         match self {

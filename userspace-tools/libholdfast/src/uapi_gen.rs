@@ -34,7 +34,8 @@ pub const CMD_FLOW_COMMIT: u8 = 7;
 pub const CMD_FLOW_LOCATE: u8 = 8;
 /// `flow-recover`: Open a connection to the local server in the client's name and send it the
 /// request. The answer comes through the log. Without a request the flow is joined at "at" as
-/// soon as the connection is open.
+/// soon as the connection is open. A connection that was opened so before and is not joined yet
+/// is reset first.
 pub const CMD_FLOW_RECOVER: u8 = 9;
 /// `flow-join`: Send the prefix to the client from "at" on, then join the client to the byte of
 /// the answer that follows answer-length. Fails with EAGAIN if more of the answer has come
@@ -143,6 +144,9 @@ pub const A_FLOW_ANSWER_WINDOW: u16 = 28;
 pub const A_FLOW_VERDICT: u16 = 29;
 /// `reason` of `flow`: Number of the counter that says why a flow failed.
 pub const A_FLOW_REASON: u16 = 30;
+/// `local-port` of `flow`: Port on the loopback address of a listening socket that gets the
+/// connection in place of the service's own; absent if that does.
+pub const A_FLOW_LOCAL_PORT: u16 = 31;
 
 /// `id` of `release`.
 pub const A_RELEASE_ID: u16 = 1;
@@ -444,6 +448,7 @@ pub static FLOW_ATTRS: AttrSet = AttrSet {
         (A_FLOW_ANSWER_WINDOW, "answer-window", Nested::None),
         (A_FLOW_VERDICT, "verdict", Nested::None),
         (A_FLOW_REASON, "reason", Nested::None),
+        (A_FLOW_LOCAL_PORT, "local-port", Nested::None),
     ],
 };
 

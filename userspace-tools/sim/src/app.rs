@@ -123,6 +123,14 @@ impl Server {
         }
     }
 
+    /// The one of `node`, with a new connection.
+    pub fn of(&self, node: u32) -> Self {
+        Server {
+            node,
+            ..self.restarted()
+        }
+    }
+
     /// When it has something to do by itself.
     pub fn deadline(&self) -> Option<u64> {
         match self.jobs.front() {

@@ -273,6 +273,11 @@ impl Node {
         self.settle(now);
     }
 
+    /// The next connection is served by the application of node `id`, through a relay of ours.
+    pub fn serve_by(&mut self, id: u32) {
+        self.server = self.server.of(id);
+    }
+
     /// Drops the local socket without a word.
     pub fn drop_socket(&mut self) {
         self.dropped += u32::from(self.sock.take().is_some());

@@ -45,6 +45,8 @@ pub struct Daemon {
     /// Where the client stood when the local server closed early.
     lost_at: Option<u64>,
     tries: u32,
+    /// Nodes whose servers may be asked for what ours lacks.
+    pub next: Vec<u32>,
     /// A close of the local server was let through.
     pub let_through: bool,
 }
@@ -54,8 +56,12 @@ struct Recovery {
     generation: u32,
     ask: Option<Ask>,
     last: Option<Plan>,
+    /// The log has come to the newest question.
+    begun: bool,
     answer: Vec<u8>,
     fin: bool,
+    /// Nodes whose servers were asked in place of ours.
+    asked: Vec<u32>,
     tries: u32,
     /// Most tries.
     most: u32,
@@ -99,6 +105,7 @@ impl Daemon {
             in_charge: false,
             lost_at: None,
             tries: TRIES,
+            next: Vec::new(),
             let_through: false,
         }
     }
@@ -259,6 +266,11 @@ impl Daemon {
                 self.hear(Event::Unprotected, now);
             }
             Kind::Orphan | Kind::Located => self.word(node, e, now),
+            Kind::Asked => {
+                if let Some(r) = &mut self.recovery {
+                    r.begun = true;
+                }
+            }
             Kind::Answer => self.answer(node, e, now),
             Kind::Lost => self.lost(node, pos, now),
             Kind::Failed if e.log.window == Counter::GhostLost as u32 => {
@@ -293,13 +305,16 @@ impl Daemon {
             return;
         };
         let generation = record.generation + 1;
+        node.serve_by(node.id);
         self.recovery = Some(Recovery {
             record,
             generation,
             ask: None,
             last: None,
+            begun: false,
             answer: Vec::new(),
             fin: false,
+            asked: Vec::new(),
             tries: 0,
             most: self.tries,
         });
@@ -371,6 +386,7 @@ impl Daemon {
         let Some(what) = r.last.clone() else { return };
         r.answer.clear();
         r.fin = false;
+        r.begun = false;
         r.ask = None;
         let done = match what {
             Plan::Again => {
@@ -424,7 +440,7 @@ impl Daemon {
     }
 
     fn answer(&mut self, node: &mut Node, e: &Entry, now: u64) {
-        if let Some(r) = &mut self.recovery {
+        if let Some(r) = self.recovery.as_mut().filter(|r| r.begun) {
             if e.log.pos != r.answer.len() as u64 {
                 self.refusals
                     .push(format!("answer at {}, not {}", e.log.pos, r.answer.len()));
@@ -441,7 +457,9 @@ impl Daemon {
             return;
         }
         let Some(r) = &mut self.recovery else { return };
-        let Some(ask) = &r.ask else { return };
+        let Some(ask) = r.ask.as_ref().filter(|_| r.begun) else {
+            return;
+        };
         match judge(&r.record, ask, &r.answer, r.fin) {
             Judgement::NeedMore => {}
             // A server that dies while it answers may be back in a moment.
@@ -450,7 +468,17 @@ impl Daemon {
                 r.last = None;
                 self.locate(node, now);
             }
-            Judgement::Refuse(why) => self.give_up(node, format!("answer: {why}"), now),
+            Judgement::Refuse(why) => {
+                let new = |n: &&u32| why.is_of_the_server() && !r.asked.contains(n);
+                match self.next.iter().find(new) {
+                    Some(n) => {
+                        r.asked.push(*n);
+                        node.serve_by(*n);
+                        self.follow(node, now);
+                    }
+                    None => self.give_up(node, format!("answer: {why}"), now),
+                }
+            }
             Judgement::Join(join) => self.join(node, join, now),
         }
     }

@@ -327,6 +327,7 @@ impl World {
             .map(|n| n.id)
             .collect();
         let (node, daemon) = (&mut self.nodes[i], &mut self.daemons[i]);
+        daemon.next.clone_from(&peers);
         node.tick(now);
         node.poll(&self.sc.objects, now);
         if node.unprotected() {
@@ -558,7 +559,11 @@ impl World {
                 "chunked"
             } else if !o.etag {
                 "no validator"
-            } else if o.missing != 0 {
+            } else if !self
+                .nodes
+                .iter()
+                .any(|n| n.alive && (o.missing >> n.id) & 1 == 0)
+            {
                 "object missing"
             } else {
                 continue;

@@ -70,6 +70,9 @@ pub(crate) struct Recover {
     /// Bytes of the answer that are taken before the client is joined
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65535))]
     answer_window: Option<u32>,
+    /// Port of a listener on the loopback address that is asked in place of the service's server
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    local_port: Option<u16>,
     /// Bytes of the answer that the client does not get as they are
     #[arg(long, value_name = "N", requires = "request")]
     answer_length: Option<u64>,
@@ -122,6 +125,7 @@ impl Recover {
             at: self.at,
             request: request.as_deref().unwrap_or_default(),
             answer_window: self.answer_window,
+            local_port: self.local_port,
         };
         let mut flow = client.flow_recover(&recover)?;
         if let Some(answer_length) = self.answer_length {

@@ -74,6 +74,7 @@ fn refusals_and_failover_times_are_counted_by_service() {
         data: wrong,
         fin: false,
     };
+    e.hear(entry(1003, What::Asked), 0);
     e.hear(entry(1003, answer), 0);
     e.tick(60_000 * 1_000_000);
     let of = e.tally.get(key(1).service).unwrap();

@@ -115,6 +115,9 @@ pub struct Recover<'a> {
     pub request: &'a [u8],
     /// Bytes of the answer that are taken before `flow-join`, at most 65535.
     pub answer_window: Option<u32>,
+    /// Port of a listener on the loopback address that gets the connection in place of the
+    /// service's own server.
+    pub local_port: Option<u16>,
 }
 
 impl Recover<'_> {
@@ -125,6 +128,7 @@ impl Recover<'_> {
             w.bytes(nl::A_FLOW_REQUEST, self.request);
         }
         put_some(w, Writer::u32, nl::A_FLOW_ANSWER_WINDOW, self.answer_window);
+        put_some(w, Writer::be16, nl::A_FLOW_LOCAL_PORT, self.local_port);
     }
 }
 

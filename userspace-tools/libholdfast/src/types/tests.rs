@@ -95,6 +95,7 @@ fn a_claim_is_written_as_the_specification_says() {
         at: 1 << 33,
         request: b"GET",
         answer_window: Some(9),
+        local_port: Some(0x1234),
     };
     let bytes = attrs(|w| recover.put(w));
     let a = Attrs::parse(&bytes).unwrap();
@@ -109,6 +110,7 @@ fn a_claim_is_written_as_the_specification_says() {
     assert_eq!(a.bytes(nl::A_FLOW_REQUEST), Some(&b"GET"[..]));
     assert_eq!(a.u32(nl::A_FLOW_ANSWER_WINDOW).unwrap(), Some(9));
     assert_eq!(a.u32(nl::A_FLOW_TS_AGE).unwrap(), Some(12));
+    assert_eq!(a.bytes(nl::A_FLOW_LOCAL_PORT), Some(&[0x12, 0x34][..]));
     let nested = a.nest(nl::A_FLOW_OPTIONS).unwrap().unwrap();
     assert_eq!(TcpOptions::read(&nested).unwrap(), options);
 
