@@ -102,6 +102,9 @@ pub struct Service {
     pub address: Prefix,
     /// The interface that has the address on the node that owns it.
     pub interface: String,
+    /// Who puts the address there and takes it away.
+    #[serde(default)]
+    pub moved_by: MovedBy,
     /// Its port.
     pub port: u16,
     /// What is done to its flows.
@@ -158,6 +161,17 @@ impl Service {
             None => Some((std::net::Ipv6Addr::LOCALHOST, self.port).into()),
         }
     }
+}
+
+/// Who moves an address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MovedBy {
+    /// This daemon.
+    #[default]
+    Holdfastd,
+    /// Another program, which decides where it belongs: who has it is its owner.
+    Others,
 }
 
 /// Where a server can be asked.
@@ -521,13 +535,15 @@ impl Config {
             must(!named, "service.name", i, "stands twice")?;
             let elsewhere = |o: &Service| {
                 o.address.addr == s.address.addr
-                    && (o.address != s.address || o.interface != s.interface)
+                    && (o.address != s.address
+                        || o.interface != s.interface
+                        || o.moved_by != s.moved_by)
             };
             must(
                 !before.iter().any(elsewhere),
                 "service.address",
                 i,
-                "stands twice, with another prefix length or interface",
+                "stands twice, with another prefix length, interface or moved-by",
             )?;
         }
         Ok(())

@@ -17,7 +17,7 @@ use tokio::time::{interval, sleep, Interval, MissedTickBehavior};
 
 use libholdfast::record::State;
 
-use crate::config::{Config, Peer};
+use crate::config::{Config, MovedBy, Peer, Service};
 use crate::control::{Asked, Request};
 use crate::drain::Drain;
 use crate::engine::Engine;
@@ -25,6 +25,7 @@ use crate::kernel::{Entry, Kernel};
 use crate::link::{self, LinkEvent};
 use crate::membership::{Beat, Change, Membership};
 use crate::mover::{Moved, Mover};
+use crate::presence::Presence;
 use crate::ready::Ready;
 use crate::relay::Relay;
 use crate::seal::{Seal, Secret};
@@ -73,6 +74,7 @@ pub struct Daemon<K> {
     pub(crate) moved: mpsc::Receiver<Moved>,
     pub(crate) watch: Watch,
     pub(crate) drain: Drain,
+    pub(crate) presence: Presence,
 }
 
 /// Where numbered updates for a peer go in.
@@ -115,8 +117,16 @@ impl<K: Kernel> Daemon<K> {
         );
         // After a restart of the daemon alone, what it had it still has.
         let hooked = config.hooks.up.is_some();
+        let others = |s: &&Service| s.moved_by == MovedBy::Others;
+        for service in config.services.iter().filter(others) {
+            membership.make_external(service.address.addr);
+        }
         for address in addresses.values().filter(|a| !hooked && takeover::has(a)) {
-            membership.resume(address.prefix.addr, 1);
+            let addr = address.prefix.addr;
+            // What others move is claimed once it is known who had it.
+            if !membership.is_external(addr) {
+                membership.resume(addr, 1);
+            }
         }
 
         let (events_tx, events) = mpsc::channel(1024);
@@ -132,6 +142,7 @@ impl<K: Kernel> Daemon<K> {
             .collect();
         let (mover, moved) = Mover::new();
         let watch = Watch::new(&config, &addresses)?;
+        let presence = Presence::new().map_err(|e| format!("addresses: {e}"))?;
         let mut daemon = Daemon {
             config,
             engine,
@@ -155,10 +166,12 @@ impl<K: Kernel> Daemon<K> {
             moved,
             watch,
             drain: Drain::default(),
+            presence,
         };
         for peer in peers {
             daemon.tell(peer);
         }
+        daemon.look_for_addresses();
         Ok(daemon)
     }
 
@@ -199,6 +212,7 @@ impl<K: Kernel> Daemon<K> {
                     }
                 }
                 Some(addr) = self.watch.found() => self.found(addr),
+                () = self.presence.changed() => self.look_for_addresses(),
                 _ = tick.tick() => self.tick(),
                 Some(event) = self.events.recv() => self.linked(event),
                 entries = log.recv() => {
@@ -360,7 +374,12 @@ impl<K: Kernel> Daemon<K> {
     }
 
     pub(crate) fn move_address(&mut self, addr: IpAddr, ours: bool) {
-        if let Some(address) = self.addresses.get(&addr).cloned() {
+        if self.membership.is_external(addr) {
+            // It was moved already.
+            if ours {
+                self.moved(addr, true, Ok(()));
+            }
+        } else if let Some(address) = self.addresses.get(&addr).cloned() {
             self.mover.order(address, self.config.hooks.clone(), ours);
         }
     }

@@ -156,6 +156,12 @@ impl<K: Kernel> Daemon<K> {
             self.drain.waiters.extend(reply);
             return self.drained();
         }
+        if self.owned().iter().any(|a| self.membership.is_external(*a)) {
+            return refuse(
+                reply,
+                "another program moves the addresses: move them with it",
+            );
+        }
         let Some(to) = self.ready(to) else {
             return refuse(reply, "no peer is ready to take over");
         };

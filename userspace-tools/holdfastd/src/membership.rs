@@ -14,11 +14,15 @@
 //! answers is *mute*, and keeps them. A neighbour that always answered, the gateway, tells
 //! whether this node is the one that is cut off; it takes nothing then.
 
+mod external;
+
 use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+use external::External;
 
 /// Time since an arbitrary moment on this node.
 pub type Time = Duration;
@@ -58,6 +62,8 @@ pub struct Beat {
     pub connected: bool,
     /// The sender takes no addresses.
     pub drained: bool,
+    /// Addresses of [`Beat::claims`] that another program has moved away from the sender.
+    pub gone: Vec<IpAddr>,
 }
 
 /// Something that the daemon must act on.
@@ -111,6 +117,7 @@ struct Peer {
     /// What we say to it so that it knows that we are no recording.
     echo: Option<u64>,
     claims: Vec<(IpAddr, u32)>,
+    gone: Vec<IpAddr>,
     leaving: bool,
     /// It says that it does not hear us.
     deaf: bool,
@@ -135,6 +142,7 @@ impl Peer {
             old: HashSet::new(),
             echo: None,
             claims: Vec::new(),
+            gone: Vec::new(),
             leaving: false,
             deaf: false,
             connected: false,
@@ -164,6 +172,8 @@ pub struct Membership {
     misses: u32,
     peers: BTreeMap<String, Peer>,
     owners: BTreeMap<IpAddr, Owner>,
+    /// Addresses of which this node only follows who has them.
+    external: BTreeMap<IpAddr, External>,
     started: Time,
     ticked: Time,
     leaving: bool,
@@ -202,6 +212,7 @@ impl Membership {
                 .map(|(n, p)| (n, Peer::new(p, now)))
                 .collect(),
             owners: addrs.into_iter().map(|a| (a, Owner::default())).collect(),
+            external: BTreeMap::new(),
             started: now,
             ticked: now,
             leaving: false,
@@ -234,6 +245,7 @@ impl Membership {
             deaf: self.peers.get(peer).is_some_and(unheard),
             connected: self.connected(self.ticked, false),
             drained: self.drained.is_some(),
+            gone: self.gone(),
         }
     }
 
@@ -271,6 +283,7 @@ impl Membership {
     /// An address is nobody's business any more.
     pub fn remove_address(&mut self, addr: IpAddr) {
         self.owners.remove(&addr);
+        self.external.remove(&addr);
     }
 
     /// Heartbeats come in another rhythm from now on.
@@ -307,6 +320,7 @@ impl Membership {
     /// newer claim.
     pub fn accept(&mut self, from: &str, addr: IpAddr, generation: u32) -> Option<Change> {
         let free = self.drained.is_none() && !self.leaving;
+        let free = free && !self.is_external(addr);
         let owner = self.owners.get_mut(&addr).filter(|_| free)?;
         if owner.name.as_deref() != Some(from) || generation <= owner.generation {
             return None;
@@ -377,6 +391,7 @@ impl Membership {
         p.arrived = now;
         p.drained = beat.drained;
         p.claims.clone_from(&beat.claims);
+        p.gone.clone_from(&beat.gone);
         if rebooted && p.health != Health::Dead {
             // Its connections died with its kernel, however fast it was back.
             changes.push(Change::Dead(beat.from.clone(), silent));
@@ -447,9 +462,13 @@ impl Membership {
     /// Addresses of which the segment is to be asked now who has them: those of nodes that are
     /// late or silent.
     pub fn in_doubt(&self) -> impl Iterator<Item = IpAddr> + '_ {
-        let doubtful = |p: &&Peer| matches!(p.health, Health::Suspect | Health::Mute);
-        let claims = |p: &'_ Peer| p.claims.iter().map(|(a, _)| *a).collect::<Vec<_>>();
-        self.peers.values().filter(doubtful).flat_map(claims)
+        let doubtful = |p: &(&String, &Peer)| matches!(p.1.health, Health::Suspect | Health::Mute);
+        let claims = |(name, p): (&'_ String, &'_ Peer)| {
+            let claims = p.claims.iter().map(|(a, _)| *a);
+            let still = |a: &IpAddr| is_owner(&self.owners, *a, name);
+            claims.filter(still).collect::<Vec<_>>()
+        };
+        self.peers.iter().filter(doubtful).flat_map(claims)
     }
 
     /// Whether each address has an owner that is heard.
@@ -462,8 +481,10 @@ impl Membership {
 
     /// Another machine has answered for `addr`.
     pub fn answered(&mut self, addr: IpAddr, now: Time) {
-        for p in self.peers.values_mut() {
-            if p.claims.iter().any(|(a, _)| *a == addr) {
+        // Of one whose address another node has taken since, the answer says nothing.
+        for (name, p) in &mut self.peers {
+            let claims = p.claims.iter().any(|(a, _)| *a == addr);
+            if claims && is_owner(&self.owners, addr, name) {
                 p.answered = Some(now);
             }
         }
@@ -560,6 +581,7 @@ impl Membership {
         if !self.starting(now) && !self.leaving {
             self.take_unowned(now, &mut changes);
         }
+        changes.extend(self.take_external(now));
         changes
     }
 
@@ -580,7 +602,8 @@ impl Membership {
             .min_by_key(|p| p.1.priority);
         let Some((to, _)) = first else { return };
         for (addr, owner) in &mut self.owners {
-            if owner.name.as_deref() == Some(&*self.name) {
+            let ours = owner.name.as_deref() == Some(&*self.name);
+            if ours && !self.external.contains_key(addr) {
                 owner.name = None;
                 let (addr, to) = (*addr, to.clone());
                 changes.push(Change::Yield { addr, to });
@@ -613,7 +636,7 @@ impl Membership {
                 true => connected.1,
                 false => connected.0,
             };
-            if owned || !first || !connected {
+            if owned || !first || !connected || self.external.contains_key(addr) {
                 continue;
             }
             let from = owner.name.replace(self.name.clone());
@@ -681,6 +704,12 @@ impl Membership {
             .iter()
             .map(move |(n, p)| (&**n, p.health, now.saturating_sub(p.heard)))
     }
+}
+
+/// Whether `name` is the owner of `addr`, as far as known.
+fn is_owner(owners: &BTreeMap<IpAddr, Owner>, addr: IpAddr, name: &str) -> bool {
+    let owner = owners.get(&addr);
+    owner.is_some_and(|o| o.name.as_deref() == Some(name))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use serde_json::{json, Value};
 
-use crate::config::{Config, Peer, Service};
+use crate::config::{Config, MovedBy, Peer, Service};
 use crate::daemon::Daemon;
 use crate::engine::{Engine, Wait};
 use crate::kernel::Kernel;
@@ -81,6 +81,7 @@ impl Plan {
             for was in old.services.iter().filter(there) {
                 keep(was.address == service.address, "service.address", i)?;
                 keep(was.interface == service.interface, "service.interface", i)?;
+                keep(was.moved_by == service.moved_by, "service.moved-by", i)?;
             }
             match old.services.iter().find(|s| s.socket() == service.socket()) {
                 Some(was) if format!("{was:?}") == format!("{service:?}") => {}
@@ -350,11 +351,14 @@ impl<K: Kernel> Daemon<K> {
             }
             let address = Address::of(s);
             self.membership.add_address(addr);
-            if !hooked && takeover::has(&address) {
+            if s.moved_by == MovedBy::Others {
+                self.membership.make_external(addr);
+            } else if !hooked && takeover::has(&address) {
                 self.membership.resume(addr, 1);
             }
             self.addresses.insert(addr, address);
         }
+        self.look_for_addresses();
     }
 
     fn change_peers(&mut self, plan: &Plan) {
@@ -406,6 +410,11 @@ mod tests {
             ("/secret", "/other", "line 6: node.secret-file"),
             ("eth0", "eth1", "line 15: service.interface"),
             ("/24", "/25", "line 14: service.address"),
+            (
+                "port = 80",
+                "port = 80\nmoved-by = \"others\"",
+                "line 17: service.moved-by",
+            ),
         ] {
             assert_eq!(plan(from, to).unwrap_err(), format!("{said}: {fixed}"));
         }

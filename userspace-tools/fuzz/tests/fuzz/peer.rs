@@ -38,6 +38,7 @@ fn beat(rng: &mut Rng, seq: u64) -> Beat {
         deaf: rng.permille(50),
         connected: rng.permille(900),
         drained: rng.permille(50),
+        gone: (0..rng.below(3)).map(|_| VIP).collect(),
     }
 }
 

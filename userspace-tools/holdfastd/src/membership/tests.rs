@@ -2,18 +2,18 @@
 
 use super::*;
 
-const VIP: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 10));
+pub(super) const VIP: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 10));
 const MS: Duration = Duration::from_millis(1);
 
 /// Nodes that hear each other, but for those that are cut off.
-struct Group {
-    nodes: Vec<Membership>,
-    now: Time,
-    dead: HashSet<usize>,
-    log: Vec<(usize, u128, Change)>,
+pub(super) struct Group {
+    pub(super) nodes: Vec<Membership>,
+    pub(super) now: Time,
+    pub(super) dead: HashSet<usize>,
+    pub(super) log: Vec<(usize, u128, Change)>,
 }
 
-fn node(i: usize, n: usize, now: Time, session: u64) -> Membership {
+pub(super) fn node(i: usize, n: usize, now: Time, session: u64) -> Membership {
     let name = |i: usize| format!("n{i}");
     let peers = (0..n).filter(|j| *j != i).map(|j| (name(j), j as u32));
     let peers: Vec<_> = peers.collect();
@@ -28,7 +28,7 @@ fn node(i: usize, n: usize, now: Time, session: u64) -> Membership {
 }
 
 impl Group {
-    fn new(n: usize) -> Self {
+    pub(super) fn new(n: usize) -> Self {
         let nodes = (0..n)
             .map(|i| node(i, n, Duration::ZERO, 100 + i as u64))
             .collect();
@@ -40,7 +40,7 @@ impl Group {
         }
     }
 
-    fn run(&mut self, ms: u32) {
+    pub(super) fn run(&mut self, ms: u32) {
         for _ in 0..ms / 10 {
             self.now += MS * 10;
             let beat = self.now.as_millis() % 50 == 0;
@@ -61,12 +61,12 @@ impl Group {
         }
     }
 
-    fn note(&mut self, node: usize, changes: Vec<Change>) {
+    pub(super) fn note(&mut self, node: usize, changes: Vec<Change>) {
         let at = self.now.as_millis();
         self.log.extend(changes.into_iter().map(|c| (node, at, c)));
     }
 
-    fn owners(&self) -> Vec<usize> {
+    pub(super) fn owners(&self) -> Vec<usize> {
         (0..self.nodes.len())
             .filter(|i| !self.dead.contains(i) && self.nodes[*i].owns(VIP))
             .collect()
