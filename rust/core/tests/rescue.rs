@@ -244,8 +244,8 @@ fn the_prefix_is_later_than_the_old_server_even_without_a_probe() {
 fn another_server_is_asked_at_once_and_elsewhere() {
     let mut rig = Rig::answered();
     let claim = rig.claim(1);
-    let ask = |rig: &mut Rig, at: u32| {
-        rig.act(|f, env, fx| f.recover(&claim, Pos::new(u64::from(at)), 20, 4096, env, fx))
+    let ask = |rig: &mut Rig, n: u32| {
+        rig.act(|f, env, fx| f.recover(&claim, at(n), 20, 4096, env, fx))
     };
     let (wrong, _) = ask(&mut rig, S + 1);
     assert_eq!(wrong, Err(Misfit::Position), "the client stands elsewhere");
@@ -269,6 +269,6 @@ fn another_server_is_asked_at_once_and_elsewhere() {
     ask(&mut rig, S).0.unwrap();
     assert_eq!(rig.flow.local_port(), None);
     let old = rig.claim(0);
-    let (late, _) = rig.act(|f, env, fx| f.recover(&old, Pos::new(u64::from(S)), 0, 1, env, fx));
+    let (late, _) = rig.act(|f, env, fx| f.recover(&old, at(S), 0, 1, env, fx));
     assert_eq!(late, Err(Misfit::Phase));
 }
