@@ -63,8 +63,8 @@ class Overlay:
         proxies = {k: v for k, v in os.environ.items() if k.lower().endswith("_proxy")}
         base = {"HOME": "/root", "PATH": os.environ["PATH"], "LANG": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"}
         done = subprocess.run(
-            ["nsenter", f"--mount=/proc/{self._holder.pid}/ns/mnt", "chroot", str(self.folder / "root"),
-             "env", "-i", *(f"{k}={v}" for k, v in (base | proxies | env).items()), "bash", "-c", command],
+            ["nsenter", f"--mount=/proc/{self._holder.pid}/ns/mnt", f"--root=/proc/{self._holder.pid}/root",
+             "chroot", str(self.folder / "root"), "env", "-i", *(f"{k}={v}" for k, v in (base | proxies | env).items()), "bash", "-c", command],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )
         if check and done.returncode:
