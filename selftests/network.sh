@@ -118,3 +118,8 @@ matrix_crash a b $!
 in_ns mute nft list table inet mute | grep -Eq 'packets [1-9]' || fail "nothing was kept from the mute client"
 in_ns b holdfast stats | grep -Eq '^icmp_translated +[1-9]' || fail "the narrow link was never noticed"
 in_ns masked nft list table inet router | grep counter
+# Each was asked inside of what a firewall on its way takes for its window: less than a receive
+# buffer (100000 bytes, lib/matrix.py) below the byte that it expected.
+in_download=$(sed -nE 's/^located .*below=([0-9]+) .*/\1/p' "$SITE/b.log" | sort -n)
+echo "asked so far below: $(tr '\n' ' ' <<<"$in_download")"
+(($(tail -1 <<<"$in_download") < 100000)) || fail "a client was asked too far below its window"

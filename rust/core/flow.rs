@@ -131,6 +131,8 @@ pub(super) struct ToClient {
     pub log_end: Pos<S2c>,
     /// Where the last progress record was written.
     pub reported: Pos<S2c>,
+    /// When that was, in milliseconds.
+    pub reported_at: u64,
 }
 
 /// A request and its response.
@@ -205,6 +207,8 @@ pub struct Flow {
     pub(super) hold_deadline: u64,
     /// When the ack gate opens if no byte of the response has come; `u64::MAX`: never.
     pub(super) ack_deadline: u64,
+    /// When the next progress record is due; `u64::MAX`: the client has not come far enough.
+    pub(super) progress_deadline: u64,
     /// A SYN that came while the old connection seemed to live: its number and its offer.
     pub(super) again: Option<(Seq<Client, C2s>, Handshake)>,
     /// Up to where the client may have bytes of a server that died.
@@ -250,6 +254,7 @@ impl Flow {
                 logged: Pos::starting(Seq::new(0)),
                 log_end: Pos::starting(Seq::new(0)),
                 reported: Pos::starting(Seq::new(0)),
+                reported_at: 0,
             },
             object: None,
             answered: false,
@@ -263,6 +268,7 @@ impl Flow {
             deadline: u64::MAX,
             hold_deadline: u64::MAX,
             ack_deadline: u64::MAX,
+            progress_deadline: u64::MAX,
             again: None,
             dead_edge: None,
             unprotected: None,
@@ -292,7 +298,8 @@ impl Flow {
 
     /// When [`Flow::tick`] has something to do, in milliseconds.
     pub fn deadline(&self) -> Option<u64> {
-        let d = self.deadline.min(self.hold_deadline).min(self.ack_deadline);
+        let gates = self.hold_deadline.min(self.ack_deadline);
+        let d = self.deadline.min(gates).min(self.progress_deadline);
         (d != u64::MAX).then_some(d)
     }
 
@@ -407,6 +414,7 @@ impl Flow {
             // (Nagle) would wait for ever.
             self.release_ack(fx);
         }
+        self.report_progress(env, fx);
         if env.now < self.deadline {
             return;
         }
@@ -490,6 +498,7 @@ impl Flow {
         self.rescue = Rescue::None;
         self.c2s.gate.open();
         self.ack_deadline = u64::MAX;
+        self.progress_deadline = u64::MAX;
         if flags & log_flags::RST != 0 {
             fx.discard = true;
             self.hold_deadline = u64::MAX;

@@ -52,6 +52,7 @@ impl Flow {
         self.deadline = env.now + u64::from(env.policy.verdict_ms);
         self.hold_deadline = u64::MAX;
         self.ack_deadline = u64::MAX;
+        self.progress_deadline = u64::MAX;
         fx.discard = true;
         fx.notify = true;
         let mut log = Log::new(Kind::Lost, self.s2c.acked.raw(), self.c2s.acked.raw());

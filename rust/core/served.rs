@@ -17,9 +17,13 @@ use super::seq::{C2s, Client, Local, Pos, S2c, Seq};
 use super::shadow::Shadow;
 use super::wire::{flags as tcp, Dir, Packet, Segment};
 
-/// A progress record is written each time the client has acknowledged so many bytes more:
-/// an acknowledgement number is unique within 2^32 bytes, this is a quarter of them.
-const PROGRESS: u64 = 1 << 30;
+/// A progress record is written when the client has acknowledged a quarter of its window more,
+/// and so many bytes at least: who asks it where it stands must ask inside of what firewalls on
+/// the way take for its window.
+const PROGRESS: u64 = 32 * 1024;
+
+/// Milliseconds from one progress record of a flow to the next, at least.
+const PROGRESS_EVERY: u64 = 100;
 
 impl Flow {
     pub(super) fn served_c2s(
@@ -123,14 +127,29 @@ impl Flow {
         self.clock.hear(p.options().ts, env.now);
         self.s2c.window = p.window();
         self.s2c.acked = ack;
-        if ack.since(self.s2c.reported) >= PROGRESS {
-            self.s2c.reported = ack;
-            if self.protected {
-                fx.logs
-                    .push(Log::new(Kind::Progress, ack.raw(), self.c2s.next.raw()));
-            }
+        let window = u64::from(p.window()) << self.handshake.client_shift();
+        if ack.since(self.s2c.reported) >= PROGRESS.max(window / 4) {
+            self.progress_deadline = self.s2c.reported_at.saturating_add(PROGRESS_EVERY);
+            self.report_progress(env, fx);
         }
         self.maybe_finished(env, fx);
+    }
+
+    /// Tells userspace how far the client has come, once it is time.
+    pub(super) fn report_progress(&mut self, env: &Env, fx: &mut Effects) {
+        if env.now < self.progress_deadline {
+            return;
+        }
+        self.progress_deadline = u64::MAX;
+        self.s2c.reported = self.s2c.acked;
+        self.s2c.reported_at = env.now;
+        if !self.protected || !env.policy.reader {
+            return;
+        }
+        let (pos, ack) = (self.s2c.acked.raw(), self.c2s.next.raw());
+        let mut log = Log::new(Kind::Progress, pos, ack);
+        log.ts = self.clock.heard().map(|(ts, _)| ts);
+        fx.logs.push(log);
     }
 
     fn hear_bytes(

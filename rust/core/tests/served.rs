@@ -139,6 +139,7 @@ fn a_response_may_be_longer_than_the_numbers_are() {
         }
         rig.service(tcp(next.wrapping_sub(1), C + 100).len(1))
             .accepted();
+        rig.wait(100);
         let out = rig.client(tcp(C + 100, next)).accepted();
         progress.extend(logged(&out.fx, Kind::Progress).iter().map(|l| l.pos));
     }
@@ -220,4 +221,38 @@ fn what_we_say_does_not_turn_the_clients_clock_back() {
         .accepted();
     let fx = rig.commit(pos(S), Some(pos(S) + 500));
     assert_eq!(super::kit::told(&fx).ts, Some((950, 101)));
+}
+
+#[test]
+fn progress_is_told_by_quarters_of_the_window_and_not_too_often() {
+    let mut rig = Rig::asked();
+    let start = pos(S);
+    rig.service(tcp(S, C + 100).len(500)).held();
+    rig.commit(start, Some(start + (1 << 30)));
+    let mut sent = 0;
+    // The client has acknowledged all of so many bytes, and has a window of 200 KiB.
+    let mut heard = |rig: &mut Rig, bytes: u32| {
+        while sent < bytes {
+            rig.service(tcp(S + sent, C + 100).len(1000)).accepted();
+            sent += 1000;
+        }
+        let window = (200 * 1024 >> super::kit::CLIENT_SHIFT) as u16;
+        let out = rig.client(tcp(C + 100, S + bytes).window(window).ts(200, 950));
+        let told = logged(&out.accepted().fx, Kind::Progress);
+        told.iter().map(|l| l.pos - start).collect::<Vec<_>>()
+    };
+    rig.wait(100);
+    assert_eq!(heard(&mut rig, 51_000), [], "less than a quarter");
+    assert_eq!(heard(&mut rig, 52_000), [52_000]);
+    // Again before its time: with the newest position once that has come.
+    assert_eq!(heard(&mut rig, 104_000), []);
+    assert_eq!(heard(&mut rig, 106_000), []);
+    rig.wait(100);
+    let told = logged(&rig.tick(), Kind::Progress);
+    assert_eq!(told.len(), 1);
+    assert_eq!(
+        (told[0].pos, told[0].ts),
+        (start + 106_000, Some((200, 950)))
+    );
+    assert_eq!(rig.flow.deadline(), None, "nothing more is due");
 }

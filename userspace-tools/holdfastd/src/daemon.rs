@@ -260,6 +260,16 @@ impl<K: Kernel> Daemon<K> {
             // What is lost is what heartbeats are for.
             let _ = self.socket.try_send_to(&self.seal.seal(&plain), *addr);
         }
+        let marks = self.engine.take_marks(monotonic());
+        if marks.is_empty() {
+            return;
+        }
+        // Behind the records that they are about; nothing waits for them, so that they have no
+        // number. A link that is full has enough to tell.
+        self.flush();
+        for (_, tx) in self.links.values() {
+            let _ = tx.try_send((0, marks.clone()));
+        }
     }
 
     fn heard(&mut self, packet: &[u8]) {

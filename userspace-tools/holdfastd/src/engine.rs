@@ -5,7 +5,7 @@
 //! Records go to the peers through [`Engine::take_updates`]; what must wait for them waits
 //! in a [`Quorum`]. Flows of dead nodes are the matter of `rescue.rs`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 
 use libholdfast::record::{Clock, Record, State, Way};
@@ -23,6 +23,9 @@ use crate::rescue::Rescues;
 use crate::store::{Store, Update};
 use crate::tally::Tally;
 use crate::timeline::Timeline;
+
+/// Most flows whose progress goes with one heartbeat: some 200 KiB.
+const MARKS: usize = 4096;
 
 /// What waits for records to be safe.
 #[derive(Debug)]
@@ -53,6 +56,8 @@ pub struct Engine<K> {
     pub(crate) limits: Recovery,
     pub(crate) services: Vec<Service>,
     updates: Vec<(u64, Update)>,
+    /// Flows that have come farther than their peers know.
+    marks: HashSet<u64>,
     /// Entries of the log that were lost.
     pub(crate) lost: u64,
 }
@@ -76,6 +81,7 @@ impl<K: Kernel> Engine<K> {
             limits: config.recovery.clone(),
             services: config.services.clone(),
             updates: Vec::new(),
+            marks: HashSet::new(),
             lost: 0,
         }
     }
@@ -222,7 +228,9 @@ impl<K: Kernel> Engine<K> {
                 self.track(flow, Event::Object { request, start }, now);
             }
             What::Lost { acked } => self.lost_server(flow, acked, now),
-            What::Progress { acked } => self.track(flow, Event::Progress { acked }, now),
+            What::Progress { acked, ts } => {
+                self.progress(flow, Event::Progress { acked, ts, time })
+            }
             What::Unprotected { reason } => {
                 if let Some(t) = self.trackers.get(&flow).filter(|t| !t.is_dead()) {
                     let key = t.record().key.to_string();
@@ -247,6 +255,29 @@ impl<K: Kernel> Engine<K> {
         self.settle();
     }
 
+    /// A long response goes on. Peers are told with the next heartbeat.
+    fn progress(&mut self, flow: u64, event: Event<'_>) {
+        let Some(tracker) = self.trackers.get_mut(&flow) else {
+            return;
+        };
+        if tracker.hear(event).contains(&Action::Checkpoint) {
+            self.marks.insert(flow);
+        }
+    }
+
+    /// How far flows have come since the last call; of very many, a part.
+    pub fn take_marks(&mut self, now: i64) -> Vec<Update> {
+        let flows: Vec<_> = self.marks.iter().take(MARKS).copied().collect();
+        let mut marks = Vec::with_capacity(flows.len());
+        for flow in flows {
+            self.marks.remove(&flow);
+            if let Some(t) = self.trackers.get(&flow) {
+                marks.push(Update::mark(t.record(), now));
+            }
+        }
+        marks
+    }
+
     pub(crate) fn track(&mut self, flow: u64, event: Event<'_>, now: i64) {
         let Some(tracker) = self.trackers.get_mut(&flow) else {
             return;
@@ -257,7 +288,7 @@ impl<K: Kernel> Engine<K> {
             let service = record.key.service;
             match action {
                 Action::Replicate => self.put(&record, now),
-                Action::Checkpoint => self.send(Update::mark(&record, now)),
+                Action::Checkpoint => drop(self.marks.insert(flow)),
                 Action::Commit(release) => {
                     if let Some(way) = response(&record.state) {
                         self.count_of(service, way);

@@ -181,6 +181,7 @@ pub enum What {
     },
     Progress {
         acked: u64,
+        ts: Option<(u32, u32)>,
     },
     Unprotected {
         reason: u32,

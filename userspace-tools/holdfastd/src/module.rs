@@ -192,7 +192,7 @@ fn entry(e: &ring::Entry<'_>) -> Option<Entry> {
         Kind::Closed => What::Closed {
             ended: has(flags::FIN) || has(flags::RST),
         },
-        Kind::Progress => What::Progress { acked: pos },
+        Kind::Progress => What::Progress { acked: pos, ts },
         Kind::Lost => What::Lost { acked: pos },
         Kind::Unprotected => What::Unprotected { reason: r.window },
     };

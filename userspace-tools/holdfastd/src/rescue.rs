@@ -454,7 +454,11 @@ impl<K: Kernel> Engine<K> {
     ) {
         if let Some(r) = self.rescues.flows.get(&desc.key) {
             let ms = (now - r.begun) / MS;
-            let note = json!({"flow": desc.key.to_string(), "after_ms": ms, "expects": word.ack});
+            // How far below the client's next byte it was asked.
+            let known = r.record.acked.max(r.record.start) as u32;
+            let below = word.ack.wrapping_sub(known).wrapping_add(1) as i32;
+            let flow = desc.key.to_string();
+            let note = json!({"flow": flow, "after_ms": ms, "expects": word.ack, "below": below});
             self.timeline.note("located", note);
         }
         self.spoken(&desc.key, word, ts, heard, now);

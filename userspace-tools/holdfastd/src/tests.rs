@@ -134,6 +134,29 @@ fn a_response_leaves_when_a_peer_has_its_record() {
 }
 
 #[test]
+fn how_far_a_response_has_come_travels_with_heartbeats() {
+    let (mut e, _) = engine();
+    serve(&mut e);
+    e.take_updates();
+    assert_eq!(e.take_marks(0), []);
+    for acked in [2500, 2700] {
+        let ts = Some((3, 4));
+        e.hear(entry(1, What::Progress { acked, ts }), 0);
+    }
+    assert_eq!(e.take_updates(), [], "nothing waits for it");
+    let marks = e.take_marks(0);
+    assert!(matches!(
+        marks[..],
+        [Update::Mark {
+            acked: 2700,
+            ts: Some((3, 4)),
+            ..
+        }]
+    ));
+    assert_eq!(e.take_marks(0), []);
+}
+
+#[test]
 fn without_peers_a_response_leaves_at_once_and_is_counted() {
     let (mut e, kernel) = engine();
     serve(&mut e);

@@ -39,8 +39,12 @@ pub enum Event<'a> {
     S2c { pos: u64, ack: u64, data: &'a [u8] },
     /// A request begins at c2s position `request`, its response will begin at `start` (s2c).
     Object { request: u64, start: u64 },
-    /// The client has acknowledged s2c bytes below `acked`.
-    Progress { acked: u64 },
+    /// The client has acknowledged s2c bytes below `acked`. `ts`, `time`: as of `C2s`.
+    Progress {
+        acked: u64,
+        ts: Option<(u32, u32)>,
+        time: i64,
+    },
     /// The kernel has let bytes go before the record was safe.
     Unprotected,
     /// Something of the log was lost.
@@ -55,7 +59,7 @@ impl Event<'_> {
         let positions = match *self {
             Event::C2s { pos, ack, .. } | Event::S2c { pos, ack, .. } => [pos, ack],
             Event::Object { request, start } => [request, start],
-            Event::Progress { acked } => [acked, 0],
+            Event::Progress { acked, .. } => [acked, 0],
             Event::Unprotected | Event::Lost | Event::Closed => [0; 2],
         };
         positions.iter().any(|p| *p >= FARTHEST)
@@ -226,7 +230,8 @@ impl Tracker {
             }
             Event::S2c { pos, ack, data } => self.s2c(pos, ack, data),
             Event::Object { request, start } => self.begin(request, start),
-            Event::Progress { acked } => {
+            Event::Progress { acked, ts, time } => {
+                self.tick(ts, time);
                 self.record.acked = self.record.acked.max(acked);
                 vec![Action::Checkpoint]
             }

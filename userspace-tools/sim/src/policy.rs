@@ -259,7 +259,14 @@ impl Daemon {
                 },
                 now,
             ),
-            Kind::Progress => self.hear(Event::Progress { acked: pos }, now),
+            Kind::Progress => self.hear(
+                Event::Progress {
+                    acked: pos,
+                    ts: e.log.ts,
+                    time,
+                },
+                now,
+            ),
             Kind::Closed => self.hear(Event::Closed, now),
             Kind::Unprotected => {
                 self.committed = None;

@@ -163,7 +163,11 @@ fn tracker() {
                     request: cp,
                     start: sp,
                 },
-                10 => Event::Progress { acked: sp },
+                10 => Event::Progress {
+                    acked: sp,
+                    ts: None,
+                    time: 0,
+                },
                 _ => rng.pick(&[Event::Unprotected, Event::Lost, Event::Closed]),
             };
             tracker.hear(event);

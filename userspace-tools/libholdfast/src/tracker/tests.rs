@@ -137,6 +137,14 @@ fn a_response_is_understood_wherever_it_is_cut() {
     }
 }
 
+fn progress(acked: u64) -> Event<'static> {
+    Event::Progress {
+        acked,
+        ts: Some((7, 9)),
+        time: 11,
+    }
+}
+
 #[test]
 fn three_objects_on_one_connection() {
     let mut t = tracker();
@@ -150,8 +158,9 @@ fn three_objects_on_one_connection() {
         assert_eq!(c2s(&mut t, req - 4, &GET[GET.len() - 4..]), vec![]);
         assert_eq!(s2c(&mut t, start + 60, req, &[b'x'; 100]), vec![]);
         let acked = start + 2000;
-        assert_eq!(t.hear(Event::Progress { acked }), vec![Action::Checkpoint]);
+        assert_eq!(t.hear(progress(acked)), vec![Action::Checkpoint]);
         assert_eq!(t.record().acked, acked);
+        assert_eq!(t.record().clock.map(|c| (c.tsval, c.tsecr)), Some((7, 9)));
         start = end;
     }
     assert_eq!(t.hear(Event::Closed), vec![Action::Forget]);
