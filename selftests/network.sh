@@ -101,7 +101,7 @@ table() {
 		reordering and copies | mixed | $1 | continued |
 		100 ms | far | $1 | continued |
 		1400 bytes on the path | small | $1 | continued |
-		behind one address, first | one | $1 | continued |
+		behind one address, first | one | $1 | continued | held=600000
 		behind one address, second | two | $1 | continued |
 		no super-packets | singles | $1 | continued |
 		idle behind one address | one | $1 | continued | idle get=index.html
@@ -115,11 +115,12 @@ table() {
 } >"$SITE/table"
 python3 "$lib/download.py" "$SITE/www" "$SITE/ready" "$SITE/go" "$SITE/b.log" <"$SITE/table" &
 matrix_crash a b $!
-in_ns mute nft list table inet mute | grep -Eq 'packets [1-9]' || fail "nothing was kept from the mute client"
-in_ns b holdfast stats | grep -Eq '^icmp_translated +[1-9]' || fail "the narrow link was never noticed"
+in_ns mute nft list table inet mute | grep -E 'packets [1-9]' >/dev/null || fail "nothing was kept from the mute client"
+in_ns b holdfast stats | grep -E '^icmp_translated +[1-9]' >/dev/null || fail "the narrow link was never noticed"
 in_ns masked nft list table inet router | grep counter
-# Each was asked inside of what a firewall on its way takes for its window: less than a receive
-# buffer (100000 bytes, lib/matrix.py) below the byte that it expected.
+# A probe is near the byte that its client expects, also late in a download: what was under way when
+# the server died (a window, of twice the receive buffer of lib/matrix.py at most) and what the last
+# heartbeat did not tell yet.
 in_download=$(sed -nE 's/^located .*below=([0-9]+) .*/\1/p' "$SITE/b.log" | sort -n)
 echo "asked so far below: $(tr '\n' ' ' <<<"$in_download")"
-(($(tail -1 <<<"$in_download") < 100000)) || fail "a client was asked too far below its window"
+(($(tail -1 <<<"$in_download") < 250000)) || fail "a client was asked too far below"
