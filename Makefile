@@ -39,6 +39,14 @@ test:				## the usual tests
 test-full:			## every test on every kernel; goes on where it was interrupted
 	@selftests/run --full
 
+.PHONY: bench
+bench:				## measure what has no result for this tree yet; BENCH='failover load' only these
+	@selftests/bench/run $(BENCH)
+
+.PHONY: bench-report
+bench-report:			## Documentation/benchmarks.md of the results that there are
+	@selftests/bench/run --report
+
 .PHONY: check
 check:				## formatting, lints, generated files, rules of the tree
 	@scripts/check

@@ -54,7 +54,8 @@ pub(crate) struct Deferred {
 
 impl Deferred {
     /// Does what can be done under the flow's lock, of which `state` is the proof. `before`: the
-    /// phase before the decision; `fx`: what it asked for, which is used up.
+    /// phase before the decision; `fx`: what it asked for, which is used up. `None`: there is
+    /// nothing left to do, as after most packets.
     #[allow(clippy::too_many_arguments)]
     pub(crate) fn gather(
         namespace: &Namespace,
@@ -65,7 +66,12 @@ impl Deferred {
         fx: &mut Effects,
         shown: Option<&Shown<'_>>,
         guard: &rcu::Guard,
-    ) -> Self {
+    ) -> Option<Self> {
+        if fx.is_nothing() {
+            keep_books(namespace, state, before);
+            arm(entry, state, env.now);
+            return None;
+        }
         let mut this = Self {
             to_client: SkBuffList::new(),
             to_service: SkBuffList::new(),
@@ -85,7 +91,7 @@ impl Deferred {
         if fx.discard {
             this._drop = core::mem::take(&mut state.held);
         }
-        this.keep_books(namespace, state, before);
+        keep_books(namespace, state, before);
         if fx.notify {
             this.notify = Some(control::Notice::new(entry.id, &state.flow, env.now));
         }
@@ -94,7 +100,7 @@ impl Deferred {
         } else {
             arm(entry, state, env.now);
         }
-        this
+        Some(this)
     }
 
     /// Counts, logs and builds what `fx` lists, and empties the lists. `false` if a record was
@@ -185,27 +191,6 @@ impl Deferred {
         }
     }
 
-    /// Keeps the numbers of flows in a phase and the module's references true.
-    fn keep_books(&mut self, namespace: &Namespace, state: &mut State, before: Phase) {
-        let phase = state.flow.phase();
-        if before != phase && !state.gone {
-            namespace.leaves(before);
-            namespace.enters(phase);
-        }
-        let needed = state.flow.depends_on_us() && phase != Phase::Closing;
-        if !needed {
-            state.pin = None;
-        } else if state.pin.is_none() {
-            // Fails only while the module is going, which it does not with such flows.
-            state.pin = ModuleRef::try_get();
-        }
-        let rescue = |phase| matches!(phase, Phase::Ghost | Phase::Joining);
-        if rescue(before) && !rescue(phase) {
-            state.request = KVec::new();
-            state.prefix = KVec::new();
-        }
-    }
-
     /// Sends what was built and lets go what was held. Softirq or process context, without locks.
     pub(crate) fn run(&mut self, namespace: &Namespace, net: &Net) {
         while let Some(skb) = self.to_client.pop() {
@@ -241,20 +226,48 @@ impl Deferred {
     }
 }
 
+/// Keeps the numbers of flows in a phase and the module's references true.
+fn keep_books(namespace: &Namespace, state: &mut State, before: Phase) {
+    let phase = state.flow.phase();
+    if before != phase && !state.gone {
+        namespace.leaves(before);
+        namespace.enters(phase);
+    }
+    let needed = state.flow.depends_on_us() && phase != Phase::Closing;
+    if !needed {
+        state.pin = None;
+    } else if state.pin.is_none() {
+        // Fails only while the module is going, which it does not with such flows.
+        state.pin = ModuleRef::try_get();
+    }
+    let rescue = |phase| matches!(phase, Phase::Ghost | Phase::Joining);
+    if rescue(before) && !rescue(phase) {
+        state.request = KVec::new();
+        state.prefix = KVec::new();
+    }
+}
+
 /// Lets `decide` see and change the headers of a packet.
 pub(crate) fn show<R>(
     skb: &mut Skb<'_>,
     decide: impl FnOnce(&mut wire::Packet<'_>) -> R,
 ) -> Result<R> {
-    let len = skb.len();
-    let total = u32::try_from(len).map_err(|_| EINVAL)?;
-    let measure = measure(skb)?;
+    let at = measure(skb)?;
+    show_at(skb, at, decide)
+}
+
+/// As [`show`], where the headers are known to be `at`.
+pub(crate) fn show_at<R>(
+    skb: &mut Skb<'_>,
+    at: wire::Measure,
+    decide: impl FnOnce(&mut wire::Packet<'_>) -> R,
+) -> Result<R> {
     let csum = match skb.ip_summed() {
         IpSummed::Partial => Csum::Partial,
         _ => Csum::Full,
     };
-    skb.edit(measure.header_len, |headers| {
-        wire::Packet::parse(headers, total, csum)
+    skb.edit(at.header_len, |headers| {
+        wire::Packet::measured(headers, at, csum)
             .map(|mut p| decide(&mut p))
             .map_err(|_| EINVAL)
     })?
@@ -265,7 +278,7 @@ fn measure(skb: &mut Skb<'_>) -> Result<wire::Measure, Error> {
     let len = skb.len();
     let total = u32::try_from(len).map_err(|_| EINVAL)?;
     // Nearly always enough; else as much as it asks for.
-    let mut n = len.min(64);
+    let mut n = skb.linear_len();
     loop {
         match wire::measure(skb.header(n)?, total) {
             Ok(m) => return Ok(m),

@@ -125,6 +125,14 @@ impl Namespace {
         Ok(self.services.replace(services, GFP_KERNEL)?)
     }
 
+    /// Whether `port` (host byte order) may be that of a service.
+    #[inline]
+    pub(crate) fn may_serve(&self, port: u16, guard: &rcu::Guard) -> bool {
+        self.services
+            .load(guard)
+            .is_some_and(|services| services.may_serve(port))
+    }
+
     /// What decisions about flows of `service` depend on now; `None` if it is not protected.
     #[inline]
     pub(crate) fn env(&self, service: &Service, guard: &rcu::Guard) -> Option<Env> {
@@ -299,10 +307,12 @@ impl Namespace {
         }
         let before = state.flow.phase();
         let result = decide(&mut state.flow, &env, &mut fx);
-        let mut deferred =
+        let deferred =
             Deferred::gather(self, entry, &mut state, before, &env, &mut fx, None, &guard);
         drop(state);
-        self.home.enter(|net| deferred.run(self, net));
+        if let Some(mut deferred) = deferred {
+            self.home.enter(|net| deferred.run(self, net));
+        }
         Some(result)
     }
 

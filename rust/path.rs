@@ -16,7 +16,7 @@
 //!
 //! What is behind us sees local space only. A packet of no service costs a look at its ports.
 
-use crate::act::{show, Deferred, Shown};
+use crate::act::{show_at, Deferred, Shown};
 use crate::flows::{Entry, HELD_MAX};
 use crate::hcore::counter::Counter;
 use crate::hcore::effects::{Effects, Verdict as Decision};
@@ -30,6 +30,9 @@ use crate::net::pernet::Net;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use kernel::prelude::*;
 use kernel::sync::{rcu, Arc, ArcBorrow};
+
+/// Bytes from which on the fixed part of a network header is there.
+const FIXED_HEADERS: usize = 40;
 
 /// Both ends of a flow, as the rest of the kernel names them.
 #[derive(Clone, Copy)]
@@ -67,33 +70,18 @@ pub(crate) struct Path {
 }
 
 impl Handler for Path {
-    fn packet<'a>(&self, mut packet: Packet<'a>) -> Verdict<'a> {
-        let inbound = packet.point() == Point::PreRouting;
-        if inbound && packet.mark() == self.namespace.tag {
-            // A ghost's. The mark has done its work; nobody else is to see it.
-            packet.set_mark(0);
-            self.direct(&mut packet);
-            return packet.accept();
-        }
-        let dir = if inbound {
+    fn packet<'a>(&self, packet: Packet<'a>, guard: &rcu::Guard) -> Verdict<'a> {
+        let dir = if packet.point() == Point::PreRouting {
             Dir::ToService
         } else {
             Dir::ToClient
         };
-        let guard = rcu::read_lock();
-        let (key, env, payload) = match self.of_service(&mut packet, dir, &guard) {
-            Ok(Some(found)) => found,
-            Ok(None) => return packet.accept(),
-            Err(wire::WireError::NotTcp) if inbound => return self.icmp(packet, &guard),
-            Err(_) => return packet.accept(),
-        };
-        match dir {
-            Dir::ToService => self.inbound(packet, &key, &env, payload, &guard),
-            Dir::ToClient => match self.namespace.find(&key, &guard) {
-                Some(entry) => self.decide(packet, entry, dir, &env, payload, &guard),
-                None => packet.accept(),
-            },
+        // What most packets of the machine are: of no service, and to be let alone at once.
+        let port = wire::port_of(packet.front(), dir);
+        if port.is_some_and(|port| !self.namespace.may_serve(port, guard)) {
+            return packet.accept();
         }
+        self.candidate(packet, dir, guard)
     }
 }
 
@@ -101,6 +89,31 @@ impl Path {
     /// The hooks' state.
     pub(crate) fn new(namespace: Arc<Namespace>) -> Self {
         Self { namespace }
+    }
+
+    /// A packet that may be of a service. Its own frame, which others need not pay for.
+    #[inline(never)]
+    fn candidate<'a>(&self, mut packet: Packet<'a>, dir: Dir, guard: &rcu::Guard) -> Verdict<'a> {
+        let inbound = dir == Dir::ToService;
+        if inbound && packet.mark() == self.namespace.tag {
+            // A ghost's. The mark has done its work; nobody else is to see it.
+            packet.set_mark(0);
+            self.direct(&mut packet, guard);
+            return packet.accept();
+        }
+        let (key, env, payload) = match self.of_service(&mut packet, dir, guard) {
+            Ok(Some(found)) => found,
+            Ok(None) => return packet.accept(),
+            Err(wire::WireError::NotTcp) if inbound => return self.icmp(packet, guard),
+            Err(_) => return packet.accept(),
+        };
+        match dir {
+            Dir::ToService => self.inbound(packet, &key, &env, payload, guard),
+            Dir::ToClient => match self.namespace.find(&key, guard) {
+                Some(entry) => self.decide(packet, entry, dir, &env, payload, guard),
+                None => packet.accept(),
+            },
+        }
     }
 
     /// The flow that a packet names, if it is one of a service, and where its payload begins.
@@ -112,24 +125,28 @@ impl Path {
     ) -> Result<Option<(Key, Env, wire::Measure)>, wire::WireError> {
         let len = packet.len();
         let total = u32::try_from(len).map_err(|_| wire::WireError::Malformed)?;
-        let mut n = len.min(64);
-        loop {
+        let front = packet.front();
+        let mut found = wire::measure(front, total).map(|m| (wire::key_of(front, &m, dir), m));
+        // Nearly always the headers lie in one piece, and nothing has to be moved.
+        let mut n = front.len();
+        while let Err(wire::WireError::Need(more)) = found {
+            if more <= n || more > len {
+                break;
+            }
+            n = more;
             let prefix = packet.header(n).map_err(|_| wire::WireError::Short)?;
-            match wire::measure(prefix, total) {
-                Ok(m) => {
-                    let key = wire::key_of(prefix, &m, dir);
-                    return Ok(self
-                        .namespace
-                        .env(&key.service(), guard)
-                        .map(|env| (key, env, m)));
+            found = wire::measure(prefix, total).map(|m| (wire::key_of(prefix, &m, dir), m));
+        }
+        match found {
+            Ok((key, m)) => Ok(self
+                .namespace
+                .env(&key.service(), guard)
+                .map(|env| (key, env, m))),
+            Err(why) => {
+                if why != wire::WireError::NotTcp {
+                    self.namespace.count(why.counter());
                 }
-                Err(wire::WireError::Need(more)) if more > n && more <= len => n = more,
-                Err(why) => {
-                    if why != wire::WireError::NotTcp {
-                        self.namespace.count(why.counter());
-                    }
-                    return Err(why);
-                }
+                Err(why)
             }
         }
     }
@@ -137,14 +154,13 @@ impl Path {
     /// Gives a packet of a ghost to the listener that userspace has named, if it has: all that is
     /// not of a connection yet. Not when it is made: what the stack has still to do with the
     /// packets before it (the reset of another ghost) is done by now.
-    fn direct(&self, packet: &mut Packet<'_>) {
-        let guard = rcu::read_lock();
-        let Ok(Some((key, ..))) = self.of_service(packet, Dir::ToService, &guard) else {
+    fn direct(&self, packet: &mut Packet<'_>, guard: &rcu::Guard) {
+        let Ok(Some((key, ..))) = self.of_service(packet, Dir::ToService, guard) else {
             return;
         };
         let port = self
             .namespace
-            .find(&key, &guard)
+            .find(&key, guard)
             .and_then(|entry| entry.state.lock().flow.local_port());
         let (Some(port), Some(ends)) = (port, address(&key)) else {
             return;
@@ -206,11 +222,11 @@ impl Path {
             self.namespace.count(Counter::ChecksumBad);
             return Admission::Stranger;
         }
-        let Ok(flags) = show(packet, |p| p.flags()) else {
+        let Ok(flags) = show_at(packet, *at, |p| p.flags()) else {
             return Admission::Stranger;
         };
         let flow = if flags & (tcp::SYN | tcp::ACK | tcp::RST | tcp::FIN) == tcp::SYN {
-            match show(packet, |p| Flow::opening(*key, p, env)) {
+            match show_at(packet, *at, |p| Flow::opening(*key, p, env)) {
                 Ok(flow) => flow,
                 Err(_) => return Admission::Stranger,
             }
@@ -289,7 +305,7 @@ impl Path {
             state.ifindex = ifindex;
         }
         let before = state.flow.phase();
-        let decision = show(&mut packet, |p| match dir {
+        let decision = show_at(&mut packet, at, |p| match dir {
             Dir::ToService => state.flow.hear_client(p, env, &mut fx),
             Dir::ToClient => state.flow.hear_service(p, env, &mut fx),
         });
@@ -297,7 +313,7 @@ impl Path {
             skb: &packet,
             payload: at.header_len,
         };
-        let mut deferred = Deferred::gather(
+        let deferred = Deferred::gather(
             namespace,
             entry,
             &mut state,
@@ -334,12 +350,18 @@ impl Path {
             }
         };
         drop(state);
-        deferred.run(namespace, net);
+        if let Some(mut deferred) = deferred {
+            deferred.run(namespace, net);
+        }
         verdict
     }
 
     /// An ICMP error for the service quotes what the client was sent: local space behind us.
     fn icmp<'a>(&self, mut packet: Packet<'a>, guard: &rcu::Guard) -> Verdict<'a> {
+        let front = packet.front();
+        if front.len() >= FIXED_HEADERS && !wire::is_icmp(front) {
+            return packet.accept();
+        }
         let n = packet.len().min(MAX_QUOTE);
         if !packet.header(n).is_ok_and(wire::is_icmp) {
             return packet.accept();

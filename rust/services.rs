@@ -32,24 +32,54 @@ pub(crate) const DEFAULT: Policy = Policy {
     reader: false,
 };
 
+/// Words of the filter of ports.
+const WORDS: usize = 16;
+
 /// All services of a namespace.
-pub(crate) struct Services(KVec<Entry>);
+pub(crate) struct Services {
+    entries: KVec<Entry>,
+    /// Bit `port % 1024` is set for each port of a service.
+    ports: [u64; WORDS],
+}
+
+/// The word and the bit of `port` in a filter.
+#[inline]
+fn place(port: u16) -> (usize, u64) {
+    let n = usize::from(port) % (WORDS * 64);
+    (n / 64, 1 << (n % 64))
+}
 
 impl Services {
     /// No services.
     pub(crate) const fn none() -> Self {
-        Self(KVec::new())
+        Self {
+            entries: KVec::new(),
+            ports: [0; WORDS],
+        }
     }
 
     /// The services in `entries`.
     pub(crate) fn new(entries: KVec<Entry>) -> Self {
-        Self(entries)
+        let mut ports = [0; WORDS];
+        for entry in &entries {
+            let (word, bit) = place(u16::from_be_bytes(entry.service.port));
+            ports[word] |= bit;
+        }
+        Self { entries, ports }
+    }
+
+    /// Whether `port` (host byte order) may be that of a service: for most packets, all that has
+    /// to be asked.
+    #[inline]
+    pub(crate) fn may_serve(&self, port: u16) -> bool {
+        let (word, bit) = place(port);
+        self.ports[word] & bit != 0
     }
 
     /// The policy of `service`, if it is one of them.
     #[inline]
     pub(crate) fn find(&self, service: &Service) -> Option<Policy> {
-        self.0
+        self.entries
             .iter()
             .find(|e| e.service == *service)
             .map(|e| e.policy)
@@ -57,18 +87,18 @@ impl Services {
 
     /// All of them, in the order of their arrival.
     pub(crate) fn iter(&self) -> core::slice::Iter<'_, Entry> {
-        self.0.iter()
+        self.entries.iter()
     }
 
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
-        self.0.len()
+        self.entries.len()
     }
 
     /// A copy, with room for one more.
     pub(crate) fn try_clone(&self) -> Result<KVec<Entry>> {
-        let mut copy = KVec::with_capacity(self.0.len() + 1, GFP_KERNEL)?;
-        copy.extend_from_slice(&self.0, GFP_KERNEL)?;
+        let mut copy = KVec::with_capacity(self.entries.len() + 1, GFP_KERNEL)?;
+        copy.extend_from_slice(&self.entries, GFP_KERNEL)?;
         Ok(copy)
     }
 }

@@ -26,6 +26,7 @@ impl Sum {
 
     /// The sum of `bytes`, which begin at an even offset of what is summed. An odd last byte
     /// is the high half of its word.
+    #[inline]
     pub fn of(bytes: &[u8]) -> Self {
         let mut total = 0u64;
         let mut words = bytes.chunks_exact(4);
@@ -43,6 +44,7 @@ impl Sum {
     }
 
     /// The sum of `bytes` that begin at `offset` of what is summed.
+    #[inline]
     pub fn at(offset: usize, bytes: &[u8]) -> Self {
         let sum = Self::of(bytes);
         if offset % 2 == 0 {
@@ -54,6 +56,7 @@ impl Sum {
     }
 
     /// What the sum grows by when `old` at `offset` becomes `new`, of the same length.
+    #[inline]
     pub fn change(offset: usize, old: &[u8], new: &[u8]) -> Self {
         Self::at(offset, new).add(Self::at(offset, old).negated())
     }

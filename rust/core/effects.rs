@@ -191,6 +191,12 @@ impl Effects {
         Self::NONE
     }
 
+    /// Whether nothing at all is asked for, as after most packets.
+    pub fn is_nothing(&self) -> bool {
+        let lists = self.emits.len + self.logs.len + self.counts.len;
+        lists == 0 && !(self.release || self.discard || self.gone || self.notify)
+    }
+
     /// Packets, records and counts have been seen to: forgets them, so that the room serves
     /// again (it is too large for a second one on the stack). What else is asked for stays.
     pub fn reuse(&mut self) {

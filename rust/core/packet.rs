@@ -43,6 +43,17 @@ impl<'a> Packet<'a> {
     /// Those of [`measure`]; [`WireError::Need`] if `buf` does not hold all of both headers.
     pub fn parse(buf: &'a mut [u8], total_len: u32, csum: Csum) -> Result<Self, WireError> {
         let m = measure(buf, total_len)?;
+        Self::measured(buf, m, csum)
+    }
+
+    /// As [`Packet::parse`], of a packet that [`measure`] has measured to be `m`.
+    ///
+    /// # Errors
+    /// [`WireError::Need`] if `buf` does not hold all of both headers.
+    pub fn measured(buf: &'a mut [u8], m: Measure, csum: Csum) -> Result<Self, WireError> {
+        if m.header_len < m.tcp_offset + TCP_HEADER {
+            return Err(WireError::Malformed);
+        }
         let buf = buf
             .get_mut(..m.header_len)
             .ok_or(WireError::Need(m.header_len))?;
@@ -156,17 +167,17 @@ impl<'a> Packet<'a> {
 
     /// Sets the sequence number (host byte order).
     pub fn set_seq(&mut self, seq: u32) {
-        self.patch(SEQ, &seq.to_be_bytes());
+        self.patch_field(SEQ, seq.to_be_bytes());
     }
 
     /// Sets the acknowledgement number (host byte order).
     pub fn set_ack(&mut self, ack: u32) {
-        self.patch(ACK, &ack.to_be_bytes());
+        self.patch_field(ACK, ack.to_be_bytes());
     }
 
     /// Sets the window field (host byte order, not scaled).
     pub fn set_window(&mut self, window: u16) {
-        self.patch(WINDOW, &window.to_be_bytes());
+        self.patch_field(WINDOW, window.to_be_bytes());
     }
 
     /// Clears control bits, those set in `which`. SYN cannot be cleared this way: the meaning
@@ -187,8 +198,13 @@ impl<'a> Packet<'a> {
         let Some(at) = self.options.ts_at() else {
             return false;
         };
-        self.patch(TCP_HEADER + at, &tsval.to_be_bytes());
-        self.patch(TCP_HEADER + at + 4, &tsecr.to_be_bytes());
+        if at % 2 == 0 {
+            self.patch_field(TCP_HEADER + at, tsval.to_be_bytes());
+            self.patch_field(TCP_HEADER + at + 4, tsecr.to_be_bytes());
+        } else {
+            self.patch(TCP_HEADER + at, &tsval.to_be_bytes());
+            self.patch(TCP_HEADER + at + 4, &tsecr.to_be_bytes());
+        }
         self.options.ts = Some((tsval, tsecr));
         true
     }
@@ -284,6 +300,25 @@ impl<'a> Packet<'a> {
     /// Writes `new` at `at` of the TCP header and corrects its checksum.
     fn patch(&mut self, at: usize, new: &[u8]) {
         let change = replace(self.buf, self.m.tcp_offset + at, new);
+        self.corrected(change);
+    }
+
+    /// As [`Packet::patch`], of a field that begins at an even offset.
+    #[inline]
+    fn patch_field<const N: usize>(&mut self, at: usize, new: [u8; N]) {
+        let at = self.m.tcp_offset + at;
+        let Some(field) = self.buf.get_mut(at..).and_then(|b| b.first_chunk_mut()) else {
+            return;
+        };
+        let old: [u8; N] = ::core::mem::replace(field, new);
+        // A partial checksum does not cover it.
+        if self.csum == Csum::Full && old != new {
+            self.corrected(Sum::change(at, &old, &new));
+        }
+    }
+
+    /// What the checksum covers has grown by `change`.
+    fn corrected(&mut self, change: Sum) {
         if self.csum == Csum::Full {
             let check = update(self.check(), change);
             put(self.buf, self.m.tcp_offset + CHECK, &check.to_be_bytes());

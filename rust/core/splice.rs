@@ -94,6 +94,11 @@ fn earlier<V, D>(a: Seq<V, D>, b: Seq<V, D>) -> Seq<V, D> {
 }
 
 impl Numbering {
+    /// Whether both sides have the same numbers.
+    fn is_identity(&self) -> bool {
+        self.delta.is_zero() && self.boundary.is_none() && self.floor.is_none()
+    }
+
     /// The byte `n` (or, as an acknowledgement, all bytes before it) in local space.
     fn local(&self, n: Seq<Client, S2c>) -> Seq<Local, S2c> {
         match self.boundary {
@@ -196,6 +201,10 @@ pub struct Rewrite {
 }
 
 impl Rewrite {
+    fn is_nothing(&self) -> bool {
+        self.source.is_none() && self.destination.is_none()
+    }
+
     fn apply(&self, p: &mut Packet<'_>) {
         if let Some(end) = self.source {
             p.set_source(end);
@@ -280,16 +289,17 @@ impl Splice {
     }
 
     /// Whether no packet is changed.
+    #[inline]
     pub fn is_identity(&self) -> bool {
         let same = |r: Rescale| r.from == r.to;
         self.c2s.is_zero()
-            && self.s2c == Splice::identity().s2c
+            && self.s2c.is_identity()
             && self.clock.delta == 0
             && self.clock.first.is_none()
             && same(self.window_c2s)
             && same(self.window_s2c)
-            && self.rewrite_c2s == Rewrite::default()
-            && self.rewrite_s2c == Rewrite::default()
+            && self.rewrite_c2s.is_nothing()
+            && self.rewrite_s2c.is_nothing()
     }
 
     /// The first s2c byte that the local socket has numbered for the client, while it matters.

@@ -147,12 +147,14 @@ impl Key {
 
     /// The 40 bytes of the key, in the order of the fields.
     pub fn to_bytes(self) -> [u8; 40] {
+        let [c0, c1] = self.cport;
+        let [s0, s1] = self.sport;
         let mut out = [0; 40];
-        put(&mut out, 0, &self.caddr);
-        put(&mut out, 16, &self.saddr);
-        put(&mut out, 32, &self.cport);
-        put(&mut out, 34, &self.sport);
-        put(&mut out, 36, &[self.family]);
+        let (addresses, rest) = out.split_at_mut(32);
+        let (client, service) = addresses.split_at_mut(16);
+        client.copy_from_slice(&self.caddr);
+        service.copy_from_slice(&self.saddr);
+        rest.copy_from_slice(&[c0, c1, s0, s1, self.family, 0, 0, 0]);
         out
     }
 
@@ -266,6 +268,29 @@ pub fn measure(prefix: &[u8], total_len: u32) -> Result<Measure, WireError> {
         header_len,
         payload_len: (total - header_len) as u32,
     })
+}
+
+/// The port of the service that a packet in direction `dir` may be of, in host byte order, if
+/// that can be told from the fixed places of headers in `prefix` alone. `None` says nothing.
+#[inline]
+pub fn port_of(prefix: &[u8], dir: Dir) -> Option<u16> {
+    let tcp = match prefix.first()? >> 4 {
+        4 => {
+            let head = prefix.first_chunk::<IPV4_HEADER>()?;
+            // Anything but a whole packet without options is left to `measure`.
+            if head[0] != 0x45 || head[9] != PROTO_TCP || (head[6] & 0x3f) | head[7] != 0 {
+                return None;
+            }
+            IPV4_HEADER
+        }
+        6 if prefix.get(6) == Some(&PROTO_TCP) => IPV6_HEADER,
+        _ => return None,
+    };
+    let at = match dir {
+        Dir::ToService => tcp + 2,
+        Dir::ToClient => tcp,
+    };
+    get(prefix, at).map(u16::from_be_bytes)
 }
 
 /// The name of the flow of a packet in direction `dir` whose headers `m` has found in `prefix`.
@@ -406,20 +431,27 @@ pub(super) const fn addr_offset(family: u8) -> usize {
     }
 }
 
+/// The address of `family` at `at`, zeros behind it.
+#[inline]
+fn address(buf: &[u8], family: u8, at: usize) -> [u8; 16] {
+    if family != 4 {
+        return get(buf, at).unwrap_or_default();
+    }
+    let mut addr = [0u8; 16];
+    if let Some(room) = addr.first_chunk_mut::<4>() {
+        *room = get(buf, at).unwrap_or_default();
+    }
+    addr
+}
+
 /// Source and destination of the packet whose network header begins `buf` and whose TCP
 /// header is at `tcp`. The caller has checked the lengths.
 pub(super) fn ends(buf: &[u8], family: u8, tcp: usize) -> (Endpoint, Endpoint) {
     let at = addr_offset(family);
     let len = addr_len(family);
-    let end = |addr_at: usize, port_at: usize| {
-        let mut addr = [0u8; 16];
-        if let Some(a) = buf.get(addr_at..).and_then(|b| b.get(..len)) {
-            put(&mut addr, 0, a);
-        }
-        Endpoint {
-            addr,
-            port: get(buf, port_at).unwrap_or_default(),
-        }
+    let end = |addr_at: usize, port_at: usize| Endpoint {
+        addr: address(buf, family, addr_at),
+        port: get(buf, port_at).unwrap_or_default(),
     };
     (end(at, tcp), end(at + len, tcp + 2))
 }

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
 #include <linux/err.h>
+#include <linux/jhash.h>
 #include <linux/rhashtable.h>
 
 /*
  * What C sees of `Link` in rust/net/rhashtable.rs. The parameters are constant, so that the
- * compiler folds them into the inlined lookup: one jhash2 over ten words, no indirect call.
+ * compiler folds them into the inlined lookup, without indirect calls. The key is `Key` of
+ * rust/core/wire.rs: an IPv4 address is the first word of its room, and the rest is zero.
  */
 #define HF_RHASH_KEY_LEN 40
 
@@ -14,10 +16,35 @@ struct hf_rhash_link {
 	u8 key[HF_RHASH_KEY_LEN] __aligned(8);
 };
 
+#define HF_RHASH_KEY_WORDS (HF_RHASH_KEY_LEN / sizeof(u32))
+#define HF_RHASH_FAMILY 36
+
+static inline u32 hf_rhash_hash(const void *key, u32 len, u32 seed)
+{
+	const u32 *word = key;
+
+	/* Both addresses and both ports: all that differs. */
+	if (((const u8 *)key)[HF_RHASH_FAMILY] == 4)
+		return jhash_3words(word[0], word[4], word[8], seed);
+	return jhash2(word, HF_RHASH_KEY_WORDS, seed);
+}
+
+/* 0 if they are the same. */
+static inline int hf_rhash_compare(struct rhashtable_compare_arg *arg, const void *obj)
+{
+	const struct hf_rhash_link *link = obj;
+	const u64 *a = (const u64 *)link->key;
+	const u64 *b = arg->key;
+
+	return ((a[0] ^ b[0]) | (a[1] ^ b[1]) | (a[2] ^ b[2]) | (a[3] ^ b[3]) | (a[4] ^ b[4])) != 0;
+}
+
 static const struct rhashtable_params hf_rhash_params = {
 	.head_offset = offsetof(struct hf_rhash_link, head),
 	.key_offset = offsetof(struct hf_rhash_link, key),
 	.key_len = HF_RHASH_KEY_LEN,
+	.hashfn = hf_rhash_hash,
+	.obj_cmpfn = hf_rhash_compare,
 	.automatic_shrinking = true,
 };
 

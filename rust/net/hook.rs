@@ -13,7 +13,7 @@ use super::{
     errno::{errno, ESHUTDOWN},
     held::Held,
     pernet::Net,
-    skbuff::{DropReason, SkBuff, Skb, IPPROTO_TCP},
+    skbuff::{DropReason, IpSummed, SkBuff, Skb, IPPROTO_TCP},
 };
 use core::{ffi::c_void, marker::PhantomData, mem::ManuallyDrop, ops, ptr::NonNull};
 use kernel::{
@@ -65,8 +65,9 @@ pub(crate) const PRIORITY_LAST: i32 = i32::MAX - 1;
 
 /// Sees packets.
 pub(crate) trait Handler: Send + Sync + 'static {
-    /// Decides about a packet. Must not sleep.
-    fn packet<'a>(&self, packet: Packet<'a>) -> Verdict<'a>;
+    /// Decides about a packet. `guard` shows the RCU read section in which netfilter calls hooks.
+    /// Must not sleep.
+    fn packet<'a>(&self, packet: Packet<'a>, guard: &rcu::Guard) -> Verdict<'a>;
 }
 
 /// What has become of a packet. Made by [`Packet::accept`] and its siblings only.
@@ -149,6 +150,13 @@ impl<'a> Packet<'a> {
     ///
     /// `EINVAL`, `ENOMEM`: the headers up to `l4` are not there.
     pub(crate) fn tcp_checksum_ok(&mut self, l4: usize) -> Result<bool> {
+        if matches!(
+            self.skb.ip_summed(),
+            IpSummed::Unnecessary | IpSummed::Partial
+        ) {
+            // As in `nf_checksum()`: it is known to be.
+            return Ok(true);
+        }
         self.skb.header(l4)?;
         // SAFETY: The packet is valid, and so is its IP header after the call above, which begins
         // where the data do. `l4` fits, as it is within the packet.
@@ -416,5 +424,10 @@ unsafe extern "C" fn entry<T: Handler>(
             },
         )
     };
-    handler.packet(packet).raw
+    const { assert!(core::mem::size_of::<rcu::Guard>() == 0) };
+    // SAFETY: A guard has no bytes; that one exists says that this is an RCU read section, which
+    // it is: `nf_hook()` and its like call hooks in one, and so does `go_on()`. It is only lent,
+    // so nothing ends that section by dropping it.
+    let guard = unsafe { NonNull::<rcu::Guard>::dangling().as_ref() };
+    handler.packet(packet, guard).raw
 }

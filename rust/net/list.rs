@@ -76,7 +76,10 @@ impl Iterator for SkBuffList {
 
 impl Drop for SkBuffList {
     fn drop(&mut self) {
-        // SAFETY: By the type invariant; null is allowed.
+        if self.is_empty() {
+            return;
+        }
+        // SAFETY: By the type invariant.
         unsafe {
             bindings::hf_kfree_skb_list_reason(self.head, DropReason::NETFILTER.as_raw());
         }

@@ -122,6 +122,18 @@ impl Skb<'_> {
         unsafe { bindings::hf_skb_network_offset(self.as_ptr()) as isize }
     }
 
+    /// The first bytes, as many as lie in one piece. Costs nothing; for a packet that does not
+    /// begin with its network header, which is met nowhere, there are none.
+    #[inline]
+    pub(crate) fn front(&self) -> &[u8] {
+        if self.network_offset() != 0 {
+            return &[];
+        }
+        // SAFETY: By the type invariant: so many bytes from `data` on are linear, and they stay
+        // where they are while `self` is borrowed.
+        unsafe { core::slice::from_raw_parts((*self.as_ptr()).data, self.linear_len()) }
+    }
+
     /// The first `n` bytes, brought into one piece.
     ///
     /// # Errors

@@ -29,6 +29,11 @@ CLIENTS=(client)
 NGINX_MORE=
 # Longer than by default: a guest under emulation may stand still.
 HOLD_MS=5000
+# Milliseconds between heartbeats, and how many may be missed; what else holdfastd is called with,
+# and what else its configuration of the node and of each service says.
+HEARTBEAT=(250 6)
+DAEMON_ARGS=()
+SERVICE_MORE=
 # What a table holds: few cases, or all of them.
 SIZE=${HOLDFAST_SIZE:-small}
 
@@ -112,8 +117,8 @@ node_config() {
 		# A guest under emulation may stand still for longer than a real machine does; so are the
 		# times below chosen.
 		[heartbeat]
-		interval-ms = 250
-		misses = 6
+		interval-ms = ${HEARTBEAT[0]}
+		misses = ${HEARTBEAT[1]}
 		gateway = "10.0.0.9"
 		check = "${CHECK:-neighbour}"
 	TOML
@@ -126,6 +131,7 @@ node_config() {
 				interface = "eth0"
 				port = $port
 				hold-ms = $HOLD_MS
+				$SERVICE_MORE
 			TOML
 		done
 	done
@@ -174,7 +180,7 @@ serve() {
 daemon_start() {
 	local name=$1
 	node_config "$name" >"$SITE/$name.toml"
-	in_ns "$name" holdfastd --config "$SITE/$name.toml" >>"$SITE/$name.log" 2>&1 &
+	in_ns "$name" holdfastd --config "$SITE/$name.toml" "${DAEMON_ARGS[@]}" >>"$SITE/$name.log" 2>&1 &
 }
 
 # Starts every server; the first one owns the service once this returns.
@@ -199,6 +205,18 @@ node_crash() {
 	# What a dead machine's sockets still want to say keeps its namespace alive.
 	in_ns "$1" sysctl -qw net.ipv4.tcp_orphan_retries=1
 	ip netns pids "$1" | xargs -r kill -9
+}
+
+# Makes a dead machine anew, with nothing of what it was, and starts it: node_return NODE.
+node_return() {
+	ip -n lan link del dev "port-$1"
+	ip netns del "$1"
+	site_host "$1"
+	in_ns "$1" sysctl -qw net.ipv4.ip_nonlocal_bind=1 net.ipv6.ip_nonlocal_bind=1
+	rm -f "$SITE/$1.sock" "$SITE/$1.pid"
+	serve "$1"
+	daemon_start "$1"
+	until_true 20 test -S "$SITE/$1.sock"
 }
 
 # Waits until what a driver of lib/matrix.py started is where the server is to die, lets the

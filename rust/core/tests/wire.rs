@@ -2,7 +2,7 @@
 
 //! The walk to the TCP header.
 
-use super::super::wire::{measure, Csum, Key, Packet, WireError};
+use super::super::wire::{key_of, measure, port_of, Csum, Dir, Key, Packet, WireError};
 use super::{key, spec};
 use proptest::prelude::*;
 use std::vec::Vec;
@@ -177,4 +177,25 @@ proptest! {
         bytes[36] = 5;
         prop_assert_eq!(Key::from_bytes(&bytes), None);
     }
+}
+
+#[test]
+fn the_port_alone_is_that_of_the_key() {
+    for (mut p, tcp, proto) in [(v4(), 20, 9), (v6(6, &[]), 40, 6)] {
+        p[tcp..tcp + 4].copy_from_slice(&[1, 2, 3, 4]);
+        assert_eq!(port_of(&p, Dir::ToService), Some(0x0304));
+        assert_eq!(port_of(&p, Dir::ToClient), Some(0x0102));
+        let m = measure(&p, p.len() as u32).unwrap();
+        assert_eq!(key_of(&p, &m, Dir::ToService).sport, [3, 4]);
+        // What is not all there, or is not the plain case, says nothing.
+        assert_eq!(port_of(&p[..tcp], Dir::ToService), None);
+        p[proto] = 17;
+        assert_eq!(port_of(&p, Dir::ToService), None);
+    }
+    for (at, byte) in [(6, 0x20), (7, 1), (0, 0x46)] {
+        let mut p = v4();
+        p[at] = byte;
+        assert_eq!(port_of(&p, Dir::ToService), None);
+    }
+    assert_eq!(port_of(&[], Dir::ToService), None);
 }

@@ -1,0 +1,83 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later OR MIT
+"""load.py ROUNDS SECONDS: wrk and curl against four groups of servers that differ only in what Holdfast
+does for them, in turn. The module is loaded; in namespace "a" there is no service.
+
+A line of JSON for each measurement.
+"""
+
+import json
+import random
+import re
+import subprocess
+import sys
+
+from site_ns import Site
+
+ROUNDS, SECONDS = int(sys.argv[1]), float(sys.argv[2])
+# Each with the nodes of its group and what its services say. The first is the base.
+GROUPS = {
+    "none": ("a", "", None),
+    "observe": ("b", "c", 'mode = "observe"'),
+    "strict": ("d", "e", 'commit = "strict"'),
+    "eager": ("f", "g", 'commit = "eager"'),
+}
+ADDRESS = {"none": "10.0.0.1", "observe": "10.0.0.82", "strict": "10.0.0.83", "eager": "10.0.0.84"}
+SIZES = {"1 KiB": 1 << 10, "64 KiB": 64 << 10, "1 MiB": 1 << 20, "100 MiB": 100 << 20}
+# Object and connections at once; one connection tells latency, several tell throughput.
+CASES = [("1 KiB", 1), ("1 KiB", 8), ("64 KiB", 1), ("64 KiB", 8), ("1 MiB", 4), ("100 MiB", 1)]
+UNIT = {"us": 1e-3, "ms": 1.0, "s": 1e3}
+
+numbers = "; ".join(f"NUMBER[{name}]={i}" for i, name in enumerate("abcdefg", 1))
+site = Site(*"abcdefg", before=f"{numbers}; CLIENTS=(client)")
+for name, size in SIZES.items():
+    with open(site.www / name.replace(" ", ""), "wb") as file:
+        file.truncate(size)
+site.run('ALL=("${NODES[@]}")')
+site.run("serve a")
+for name, (first, second, more) in list(GROUPS.items())[1:]:
+    last = ADDRESS[name].rsplit(".", 1)[1]
+    site.run(f"NODES=({first} {second}); V4={ADDRESS[name]}; V6=fd00::{last}; SERVICE_MORE='{more}'")
+    site.run(f"for n in {first} {second}; do serve $n; daemon_start $n; until_true 20 test -S $SITE/$n.sock; done")
+    site.run(f"until_true 30 owns {first}; until_true 20 in_ns client curl -sf -o /dev/null http://$V4/")
+site.run('NODES=("${ALL[@]}")')
+
+
+def said(pattern: str, text: str) -> float:
+    """A time in milliseconds."""
+    found = re.search(pattern + r"\s+([\d.]+)(us|ms|s)\b", text)
+    return float(found[1]) * UNIT[found[2]] if found else float("nan")
+
+
+def wrk(url: str, connections: int) -> dict:
+    """Requests and latencies."""
+    command = ["ip", "netns", "exec", "client", "wrk", "-t1", f"-c{connections}", f"-d{SECONDS}s", "--latency", url]
+    out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    errors = re.search(r"Socket errors:.*|Non-2xx.*", out)
+    found = {"rate": float(re.search(r"Requests/sec:\s+([\d.]+)", out)[1]), "p50": said("50%", out), "p99": said("99%", out)}
+    return {**found, "errors": errors[0]} if errors else found
+
+
+def curl(url: str) -> dict:
+    """One download."""
+    command = ["ip", "netns", "exec", "client", "curl", "-sf", "-o", "/dev/null", "-w", "%{time_total} %{time_starttransfer}", url]
+    total, first = map(float, subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.split())
+    return {"rate": 1 / total, "p50": first * 1000, "p99": first * 1000}
+
+
+def one(name: str, size: str, connections: int) -> dict:
+    url = f"http://{ADDRESS[name]}/{size.replace(' ', '')}"
+    return curl(url) if size == "100 MiB" else wrk(url, connections)
+
+
+ping = subprocess.run("ip netns exec d ping -qc200 -i0.002 10.0.0.5", shell=True, check=True, stdout=subprocess.PIPE, text=True)
+print(json.dumps({"ping": float(re.search(r"= [\d.]+/([\d.]+)/", ping.stdout)[1])}), flush=True)
+for name in GROUPS:
+    one(name, "1 KiB", 8)
+for number in range(ROUNDS):
+    for size, connections in CASES:
+        # Whoever comes first has no advantage.
+        for name in random.sample(list(GROUPS), len(GROUPS)):
+            found = one(name, size, connections)
+            print(json.dumps({"round": number, "mode": name, "size": size, "connections": connections, **found}), flush=True)
+site.close()
