@@ -244,9 +244,8 @@ fn the_prefix_is_later_than_the_old_server_even_without_a_probe() {
 fn another_server_is_asked_at_once_and_elsewhere() {
     let mut rig = Rig::answered();
     let claim = rig.claim(1);
-    let ask = |rig: &mut Rig, n: u32| {
-        rig.act(|f, env, fx| f.recover(&claim, at(n), 20, 4096, env, fx))
-    };
+    let ask =
+        |rig: &mut Rig, n: u32| rig.act(|f, env, fx| f.recover(&claim, at(n), 20, 4096, env, fx));
     let (wrong, _) = ask(&mut rig, S + 1);
     assert_eq!(wrong, Err(Misfit::Position), "the client stands elsewhere");
     let (done, fx) = ask(&mut rig, S);

@@ -236,7 +236,7 @@ fn progress_is_told_by_quarters_of_the_window_and_not_too_often() {
             rig.service(tcp(S + sent, C + 100).len(1000)).accepted();
             sent += 1000;
         }
-        let window = (200 * 1024 >> super::kit::CLIENT_SHIFT) as u16;
+        let window = ((200 * 1024) >> super::kit::CLIENT_SHIFT) as u16;
         let out = rig.client(tcp(C + 100, S + bytes).window(window).ts(200, 950));
         let told = logged(&out.accepted().fx, Kind::Progress);
         told.iter().map(|l| l.pos - start).collect::<Vec<_>>()
