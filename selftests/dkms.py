@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later OR MIT
-# holdfast-test: cluster sample=stock full=none timeout=900
+# holdfast-test: cluster sample=stock full=stock timeout=1500
 """The package holdfast-dkms through its life, on a clean machine that has kernels of two series: a
 module for each; another version; a kernel that cannot be supported; what fails; removal.
 
-The module is built natively (lib/overlay.py), from metadata that the build environment has made
-already: `dkms_fresh.py` makes them anew."""
+The module is built natively (lib/overlay.py), from metadata of the kernels that the build
+environment has made by the same script."""
 
 import subprocess
 import sys

@@ -1,17 +1,22 @@
 # SPDX-License-Identifier: GPL-2.0-or-later OR MIT
-# holdfast-test: cluster kernel=stock full=next timeout=300
+# holdfast-test: cluster sample=stock full=next timeout=300
 """The package holdfast through its life in a clean guest that systemd runs: installed, configured,
 started, upgraded under a running daemon, shut down in order, removed, purged.
 
 The module is the one of the build (`dkms.py` has the package that builds it on the machine)."""
 
+import re
 import subprocess
 import sys
+import time
 
 from vm import Cluster
 from vm.host import TOP
 
+BEGAN = time.monotonic()
 OLD, NEW = "0.1.0", "0.1.1"
+# Of the servers that the root has only nginx is wanted.
+APPEND = "holdfast.systemd net.ifnames=0 systemd.mask=lighttpd.service systemd.mask=haproxy.service"
 CONFIG = """
 [node]
 name = "a"
@@ -27,7 +32,7 @@ interface = "eth0"
 port = 80
 """
 # All files that a package could leave, but those of package management itself.
-FILES = "find /etc /usr /var /lib/modules -xdev -not -path '/var/lib/dpkg/*' -not -path '/var/log/*' -not -path '/var/cache/*' | sort >/tmp/{}"
+FILES = "find /etc /usr /var /lib/modules -xdev -not -path '/var/lib/dpkg/*' -not -path '/var/log/*' -not -path '/var/cache/*' -not -path '/var/tmp/*' | sort >/tmp/{}"
 
 
 def deb(version: str) -> str:
@@ -38,14 +43,14 @@ def deb(version: str) -> str:
 
 def expect(what: str, holds: object) -> None:
     """One line of the table."""
-    print("yes " if holds else "NO  ", what, flush=True)
+    print(f"{time.monotonic() - BEGAN:5.1f} s", "yes " if holds else "NO  ", what, flush=True)
     if not holds:
         raise SystemExit(1)
 
 
 old, new = deb(OLD), deb(NEW)
 with Cluster() as cluster:
-    guest = cluster.guest("a", "lan", append="holdfast.systemd net.ifnames=0", smp=2)
+    guest = cluster.guest("a", "lan", append=APPEND, smp=2)
     cluster.boot()
     # The tools of the work tree are not to be found.
     guest.run("rm -r /run/holdfast/bin /etc/dpkg/dpkg.cfg.d/*mmdebstrap; ip addr add 10.0.0.1/24 dev eth0; ip link set eth0 up")
@@ -89,15 +94,19 @@ with Cluster() as cluster:
     expect("and its configuration is there", guest.run("test -s /etc/holdfast/holdfastd.toml", check=False).status == 0)
     guest.run("dpkg -P holdfast; rmmod holdfast; systemctl daemon-reload")
     guest.run(FILES.format("after"))
-    expect("purged, nothing is left", not guest.run("diff /tmp/before /tmp/after", check=False).out)
+    left = guest.run("diff /tmp/before /tmp/after", check=False).out
+    print(left, end="")
+    expect("purged, nothing is left", not left)
 
     guest.run(f"dpkg -i {new}")
     guest.run("(umask 077; openssl rand -base64 32 >/etc/holdfast/secret); cat >/etc/holdfast/holdfastd.toml", stdin=CONFIG.encode())
     guest.run("systemctl start holdfastd")
+    before = guest.console.stat().st_size
     guest.spawn("systemctl poweroff")
     guest.ended(60)
-    console = guest.console.read_text(errors="replace")
-    stopped, nginx = (console.find(word) for word in ("Stopped holdfastd", "Stopping nginx"))
-    print(f"holdfastd stopped at {stopped}, nginx began to stop at {nginx} of the console's log")
+    # Without the colours.
+    console = re.sub(r"\x1b\[[0-9;]*m", "", guest.console.read_bytes()[before:].decode(errors="replace"))
+    stopped, nginx = (console.find(word) for word in ("Stopped holdfastd.service", "Stopping nginx.service"))
+    print(f"{stopped} and {nginx} bytes into the shutdown")
     expect("at a shutdown the daemon ends before the web server begins to", 0 < stopped < nginx)
 sys.exit(0)
