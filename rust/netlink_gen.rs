@@ -175,6 +175,9 @@ pub(crate) const A_RELEASE_UNPROTECTED: u16 = 8;
 /// `ack-release` of `release`: Open the ack gate at once; the request is not one that can be
 /// held.
 pub(crate) const A_RELEASE_ACK_RELEASE: u16 = 9;
+/// `broken-off` of `release`: The service has closed before the head of the response at object-
+/// start was complete: what is held of it is a loss of the service, not an answer.
+pub(crate) const A_RELEASE_BROKEN_OFF: u16 = 10;
 
 /// `release` of `batch`.
 pub(crate) const A_BATCH_RELEASE: u16 = 1;
@@ -238,7 +241,7 @@ static RANGE_0_65536: Range = Range::new(0, 65536);
 static RANGE_1_65535: Range = Range::new(1, 65535);
 
 /// What a nested `release` may hold.
-pub(crate) static RELEASE_POLICY: [Policy; 10] = [
+pub(crate) static RELEASE_POLICY: [Policy; 11] = [
     Policy::reject(),
     Policy::u64(),      // id
     Policy::binary(16), // client-addr
@@ -249,6 +252,7 @@ pub(crate) static RELEASE_POLICY: [Policy; 10] = [
     Policy::u64(),      // object-end
     Policy::flag(),     // unprotected
     Policy::flag(),     // ack-release
+    Policy::flag(),     // broken-off
 ];
 
 /// What a nested `options` may hold.

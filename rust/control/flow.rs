@@ -341,7 +341,9 @@ fn commit(namespace: &Namespace, release: &Attrs<'_>) -> Result {
         return Ok(());
     };
     namespace.with(entry.as_arc_borrow(), None, |flow, env, fx| {
-        if release.has(nl::A_RELEASE_UNPROTECTED) {
+        if release.has(nl::A_RELEASE_BROKEN_OFF) {
+            return flow.broken_off(start, env, fx);
+        } else if release.has(nl::A_RELEASE_UNPROTECTED) {
             flow.unprotect(fx);
         } else if release.has(nl::A_RELEASE_ACK_RELEASE) {
             flow.release_ack(fx);

@@ -194,6 +194,8 @@ pub struct Flow {
     pub(super) local_port: Option<u16>,
     /// Another node has it: no word to the client.
     pub(super) muted: bool,
+    /// The local server has closed, and that waits with the bytes before it.
+    pub(super) closing: Option<Lost>,
     /// The local server has closed early; that is held back.
     pub(super) lost: Option<Lost>,
     /// Userspace can still continue it.
@@ -261,6 +263,7 @@ impl Flow {
             joined: false,
             local_port: None,
             muted: false,
+            closing: None,
             lost: None,
             protected: true,
             shadow: Shadow::default(),

@@ -46,10 +46,46 @@ impl Flow {
         }
     }
 
+    /// A close waits with held bytes: tells userspace, which sees whether they are a whole head.
+    /// `pos`: where it is.
+    pub(super) fn close_waits(&mut self, lost: Lost, pos: Pos<S2c>, fx: &mut Effects) {
+        if self.closing.replace(lost).is_some() {
+            return;
+        }
+        let mut log = Log::new(Kind::S2c, pos.raw(), self.c2s.acked.raw());
+        log.flags = log_flags::HELD
+            | match lost.rst {
+                true => log_flags::RST,
+                false => log_flags::FIN,
+            };
+        fx.logs.push(log);
+    }
+
+    /// What is held of the response that begins at `start` is not a whole head, and no more of it
+    /// will come: no living server stops there. It is dropped, as nothing of it has left.
+    pub fn broken_off(&mut self, start: Option<u64>, env: &Env, fx: &mut Effects) {
+        let object = self.object.filter(|o| Some(o.start.raw()) == start);
+        let held = self.hold_deadline != u64::MAX;
+        let lost = object.and_then(|o| {
+            let untold = self.s2c.next == o.start && o.end.is_none();
+            let early = held && untold && self.closes_early(Some(o.start), env);
+            self.closing.filter(|_| early)
+        });
+        match lost {
+            Some(lost) => {
+                // The packet with the close was swallowed when it was held.
+                let _ = self.lose_server(lost, env, fx);
+                fx.count(Counter::CloseHeld);
+            }
+            None => fx.count(Counter::LateCommit),
+        }
+    }
+
     /// Holds a close back.
     pub(super) fn lose_server(&mut self, lost: Lost, env: &Env, fx: &mut Effects) -> Verdict {
         self.lost = Some(lost);
         self.deadline = env.now + u64::from(env.policy.verdict_ms);
+        self.closing = None;
         self.hold_deadline = u64::MAX;
         self.ack_deadline = u64::MAX;
         self.progress_deadline = u64::MAX;

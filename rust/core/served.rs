@@ -283,6 +283,7 @@ impl Flow {
         if flags & tcp::RST != 0 {
             if self.hold_deadline != u64::MAX {
                 // It must not overtake what was said before it.
+                self.close_waits(Lost { rst: true }, self.s2c.logged, fx);
                 return Verdict::Hold;
             }
             if self.closes_early(None, env) {
@@ -306,6 +307,10 @@ impl Flow {
             if held {
                 if self.hold_deadline == u64::MAX {
                     self.hold_deadline = env.now + u64::from(env.policy.hold_ms);
+                    self.closing = None;
+                }
+                if fin {
+                    self.close_waits(Lost { rst: false }, last, fx);
                 }
                 return Verdict::Hold;
             }

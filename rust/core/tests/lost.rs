@@ -198,3 +198,42 @@ fn a_close_inside_a_head_goes_out_with_it_once_no_record_has_come() {
     assert_eq!(logged(&fx, Kind::Unprotected).len(), 1);
     assert!(fx.release && !fx.discard && !rig.flow.is_lost());
 }
+
+/// A request of 100 bytes; 30 bytes of a response wait for their record, and the close behind them.
+fn cut_off(close: Tcp) -> Rig {
+    let mut rig = Rig::asked();
+    rig.service(tcp(S, C + 100).len(30)).held();
+    let out = rig.service(close.clone()).held();
+    let told = logged(&out.fx, Kind::S2c);
+    assert_eq!((told.len(), told[0].pos), (1, pos(S) + 30));
+    // The local stack says it again.
+    let out = rig.service(close).held();
+    assert!(logged(&out.fx, Kind::S2c).is_empty());
+    rig
+}
+
+#[test]
+fn a_close_inside_a_head_is_a_loss_if_userspace_says_so() {
+    for (close, flag) in [
+        (tcp(S + 30, C + 100).fin(), log_flags::FIN),
+        (rst(S + 30), log_flags::RST),
+    ] {
+        let mut rig = cut_off(close);
+        let start = Some(pos(S));
+        // Of another response.
+        let (_, fx) = rig.act(|f, env, fx| f.broken_off(Some(pos(S) + 1), env, fx));
+        assert!(counted(&fx, Counter::LateCommit) && !rig.flow.is_lost());
+        let (_, fx) = rig.act(|f, env, fx| f.broken_off(start, env, fx));
+        let log = logged(&fx, Kind::Lost);
+        assert_eq!((log.len(), log[0].flags), (1, flag));
+        assert!(fx.discard && !fx.release && rig.flow.is_lost());
+        assert!(emitted(&fx, Dir::ToClient).is_empty());
+        let (_, fx) = rig.act(|f, env, fx| f.broken_off(start, env, fx));
+        assert!(counted(&fx, Counter::LateCommit), "once");
+    }
+    // Too late: it went out after hold-ms.
+    let mut rig = cut_off(tcp(S + 30, C + 100).fin());
+    rig.tick();
+    let (_, fx) = rig.act(|f, env, fx| f.broken_off(Some(pos(S)), env, fx));
+    assert!(counted(&fx, Counter::LateCommit) && !rig.flow.is_lost());
+}

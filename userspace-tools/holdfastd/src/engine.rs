@@ -224,6 +224,7 @@ impl<K: Kernel> Engine<K> {
                     now,
                 );
             }
+            What::Closing { pos, ack } => self.track(flow, Event::Closing { pos, ack }, now),
             What::Object { start, request } => {
                 self.track(flow, Event::Object { request, start }, now);
             }

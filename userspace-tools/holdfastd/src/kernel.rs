@@ -144,6 +144,11 @@ pub enum What {
         ack: u64,
         data: Vec<u8>,
     },
+    /// The service has closed, and that waits for a commit.
+    Closing {
+        pos: u64,
+        ack: u64,
+    },
     Object {
         start: u64,
         request: u64,

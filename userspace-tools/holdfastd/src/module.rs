@@ -160,6 +160,7 @@ fn entry(e: &ring::Entry<'_>) -> Option<Entry> {
             data: data(),
             ts,
         },
+        Kind::S2c if e.data.is_empty() && has(flags::HELD) => What::Closing { pos, ack },
         Kind::S2c => What::S2c {
             pos,
             ack,
@@ -295,6 +296,7 @@ impl Kernel for Module {
             object_end: r.object_end,
             unprotected: r.unprotected,
             ack_release: r.ack_release,
+            broken_off: r.broken_off,
         };
         let all: Vec<_> = releases.iter().map(release).collect();
         self.client.flow_commit(&all).map_err(refused)

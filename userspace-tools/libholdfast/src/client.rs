@@ -222,6 +222,7 @@ mod tests {
             object_start: Some(1),
             object_end: Some(2),
             unprotected: true,
+            broken_off: false,
             ack_release: true,
         }
     }

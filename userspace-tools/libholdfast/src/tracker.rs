@@ -37,6 +37,9 @@ pub enum Event<'a> {
     },
     /// Bytes of the service; c2s bytes below `ack` are final.
     S2c { pos: u64, ack: u64, data: &'a [u8] },
+    /// The service has closed at `pos`, and that waits for the record of its response; `ack` as of
+    /// `S2c`.
+    Closing { pos: u64, ack: u64 },
     /// A request begins at c2s position `request`, its response will begin at `start` (s2c).
     Object { request: u64, start: u64 },
     /// The client has acknowledged s2c bytes below `acked`. `ts`, `time`: as of `C2s`.
@@ -58,6 +61,7 @@ impl Event<'_> {
     fn is_far(&self) -> bool {
         let positions = match *self {
             Event::C2s { pos, ack, .. } | Event::S2c { pos, ack, .. } => [pos, ack],
+            Event::Closing { pos, ack } => [pos, ack],
             Event::Object { request, start } => [request, start],
             Event::Progress { acked, .. } => [acked, 0],
             Event::Unprotected | Event::Lost | Event::Closed => [0; 2],
@@ -92,6 +96,8 @@ pub struct Release {
     pub unprotected: bool,
     /// Open the ack gate.
     pub ack_release: bool,
+    /// The service closed inside the head of the response: it is lost.
+    pub broken_off: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -125,6 +131,8 @@ pub struct Tracker {
     adopted: bool,
     /// No byte of the current request was seen yet.
     fresh: bool,
+    /// Where the service has closed before its response was known.
+    closing: Option<u64>,
 }
 
 impl Tracker {
@@ -171,6 +179,7 @@ impl Tracker {
             settled,
             adopted: false,
             fresh: true,
+            closing: None,
         }
     }
 
@@ -229,6 +238,11 @@ impl Tracker {
                 self.c2s(pos, ack, data)
             }
             Event::S2c { pos, ack, data } => self.s2c(pos, ack, data),
+            Event::Closing { pos, ack } => {
+                self.settled = self.settled.max(ack);
+                self.closing = Some(pos);
+                self.answer()
+            }
             Event::Object { request, start } => self.begin(request, start),
             Event::Progress { acked, ts, time } => {
                 self.tick(ts, time);
@@ -276,6 +290,7 @@ impl Tracker {
         }
         self.adopted = false;
         self.fresh = true;
+        self.closing = None;
         self.record.request = request;
         self.record.start = start;
         self.record.acked = self.record.acked.max(start);
@@ -394,7 +409,7 @@ impl Tracker {
         }
         let (request, start) = (self.request.bytes(), self.record.start);
         let made = match object(request, asked, to_head, start, self.response.bytes()) {
-            Ok(None) => return Vec::new(),
+            Ok(None) => return self.broken_off(),
             Ok(Some(made)) => made,
             Err(doubt) => return self.give_up(doubt),
         };
@@ -414,6 +429,22 @@ impl Tracker {
         self.request = Stream::new(0, 0);
         self.response = Stream::new(0, 0);
         actions
+    }
+
+    /// The head of the response is not complete. If all that was ever said of it is here, its server
+    /// has died.
+    fn broken_off(&mut self) -> Vec<Action> {
+        let start = self.record.start;
+        let said = start + self.response.bytes().len() as u64;
+        if self.closing.take_if(|at| *at == said).is_none() {
+            return Vec::new();
+        }
+        let release = Release {
+            object_start: Some(start),
+            broken_off: true,
+            ..Release::default()
+        };
+        vec![Action::Commit(release)]
     }
 
     fn give_up(&mut self, why: Doubt) -> Vec<Action> {

@@ -169,6 +169,9 @@ pub const A_RELEASE_UNPROTECTED: u16 = 8;
 /// `ack-release` of `release`: Open the ack gate at once; the request is not one that can be
 /// held.
 pub const A_RELEASE_ACK_RELEASE: u16 = 9;
+/// `broken-off` of `release`: The service has closed before the head of the response at object-
+/// start was complete: what is held of it is a loss of the service, not an answer.
+pub const A_RELEASE_BROKEN_OFF: u16 = 10;
 
 /// `release` of `batch`.
 pub const A_BATCH_RELEASE: u16 = 1;
@@ -464,6 +467,7 @@ pub static RELEASE_ATTRS: AttrSet = AttrSet {
         (A_RELEASE_OBJECT_END, "object-end", Nested::None),
         (A_RELEASE_UNPROTECTED, "unprotected", Nested::None),
         (A_RELEASE_ACK_RELEASE, "ack-release", Nested::None),
+        (A_RELEASE_BROKEN_OFF, "broken-off", Nested::None),
     ],
 };
 

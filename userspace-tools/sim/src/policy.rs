@@ -153,7 +153,11 @@ impl Daemon {
                 break;
             }
             self.waiting.pop_front();
-            if release.unprotected {
+            if release.broken_off {
+                node.with_flow(now, |f, env, fx| {
+                    f.broken_off(release.object_start, env, fx)
+                });
+            } else if release.unprotected {
                 self.committed = None;
                 node.with_flow(now, |f, _, fx| f.unprotect(fx));
             } else if release.ack_release {
@@ -244,6 +248,9 @@ impl Daemon {
                 },
                 now,
             ),
+            Kind::S2c if e.data.is_empty() && e.log.flags & log_flags::HELD != 0 => {
+                self.hear(Event::Closing { pos, ack }, now);
+            }
             Kind::S2c => self.hear(
                 Event::S2c {
                     pos,

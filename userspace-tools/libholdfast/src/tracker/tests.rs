@@ -128,6 +128,40 @@ fn a_pause_inside_the_head_of_a_request_releases_it() {
 }
 
 #[test]
+fn a_server_that_closes_inside_its_head_has_died() {
+    let ack = REQ + GET.len() as u64;
+    let closing = |pos: usize| Event::Closing {
+        pos: START + pos as u64,
+        ack,
+    };
+    let lost = Release {
+        object_start: Some(START),
+        broken_off: true,
+        ..Release::default()
+    };
+    for n in [1, 10, 30] {
+        let mut t = asked(GET);
+        assert_eq!(s2c(&mut t, START, ack, &OK[..n]), vec![]);
+        assert_eq!(t.hear(closing(n)), vec![Action::Commit(lost)], "{n}");
+        assert_eq!(t.hear(closing(n + 1)), vec![], "bytes are missing");
+        assert!(t.record().can_be_asked());
+    }
+    // The close is known before the request is final.
+    let mut t = asked(GET);
+    assert_eq!(s2c(&mut t, START, ack - 1, &OK[..9]), vec![]);
+    let early = Event::Closing {
+        pos: START + 9,
+        ack: ack - 1,
+    };
+    assert_eq!(t.hear(early), vec![]);
+    assert_eq!(s2c(&mut t, START, ack, b""), vec![Action::Commit(lost)]);
+    // A whole head is an answer.
+    let mut t = asked(GET);
+    committed(&s2c(&mut t, START, ack, OK));
+    assert_eq!(t.hear(closing(OK.len())), vec![]);
+}
+
+#[test]
 fn a_response_is_understood_wherever_it_is_cut() {
     let final_ack = REQ + GET.len() as u64;
     for n in 1..OK.len() {

@@ -21,6 +21,8 @@ pub struct Release {
     pub unprotected: bool,
     /// Open the ack gate.
     pub ack_release: bool,
+    /// The service closed inside the head of the response: it is lost.
+    pub broken_off: bool,
 }
 
 impl Release {
@@ -45,6 +47,7 @@ impl Release {
         put_some(w, Writer::u64, nl::A_RELEASE_OBJECT_END, self.object_end);
         w.flag(nl::A_RELEASE_UNPROTECTED, self.unprotected);
         w.flag(nl::A_RELEASE_ACK_RELEASE, self.ack_release);
+        w.flag(nl::A_RELEASE_BROKEN_OFF, self.broken_off);
     }
 }
 
