@@ -286,8 +286,10 @@ mod tests {
     async fn nobody_else_is_served_and_a_server_that_refuses_is_a_reset() {
         let relay = Relay::start().unwrap();
         let service = (Ipv4Addr::LOCALHOST, relay.ports[0].unwrap());
-        let mut stranger = TcpStream::connect(service).await.unwrap();
-        assert!(stranger.read(&mut [0]).await.is_err());
+        // The reset may be there before the connection is looked at.
+        if let Ok(mut stranger) = TcpStream::connect(service).await {
+            assert!(stranger.read(&mut [0]).await.is_err());
+        }
 
         let closed = TcpListener::bind(LOCAL).await.unwrap().local_addr();
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
@@ -295,7 +297,8 @@ mod tests {
         let (client, service) = (socket.local_addr().unwrap(), service.into());
         let (peer, at) = ("c".into(), closed.unwrap());
         relay.expect(FlowKey { client, service }, Target { peer, at });
-        let mut client = socket.connect(service).await.unwrap();
-        assert!(client.read(&mut [0]).await.is_err());
+        if let Ok(mut client) = socket.connect(service).await {
+            assert!(client.read(&mut [0]).await.is_err());
+        }
     }
 }
