@@ -59,23 +59,14 @@ enum Command {
     /// Translate connections by hand
     #[command(subcommand)]
     Splice(cmd::splice::Splice),
-    /// Continue a connection by hand (for experts)
     Recover(cmd::recover::Recover),
-    /// Print what happens, as it happens
     Monitor(cmd::monitor::Monitor),
-    /// Print counters
     Stats(cmd::stats::Stats),
-    /// Say how things stand, and why
     Status(cmd::status::Status),
-    /// Watch services, connections, peers and takeovers
     Top(cmd::top::Top),
-    /// Hand this node's connections over to another node
     Drain(cmd::drain::Drain),
-    /// Let a drained node take addresses again
     Undrain(cmd::drain::Undrain),
-    /// Make the daemon read its configuration again
     Reload(cmd::reload::Reload),
-    /// Write a report for somebody who looks for a defect
     Bugreport(cmd::bugreport::Bugreport),
     /// Read the log in place of the daemon (for debugging)
     #[command(subcommand)]

@@ -24,6 +24,8 @@ use crate::time;
 /// Lines of a log that are kept, the newest.
 const LINES: usize = 1000;
 
+/// Write a report for somebody who looks for a defect
+///
 /// Writes what somebody who looks for a defect needs into one file: versions, services, flows,
 /// counters, the daemon's view of things, its configuration and logs. Works with the daemon dead
 /// and without the module, too. Secrets are never in it; names of objects that were compared are.
@@ -32,9 +34,13 @@ const LINES: usize = 1000;
 Examples:
   holdfast bugreport
   holdfast bugreport -o /tmp/report.tar.gz --addresses
-  holdfast bugreport -o - | ssh host 'cat >report.tar.gz'")]
+  holdfast bugreport -o - | ssh host 'cat >report.tar.gz'
+
+Exit status:
+  0  written
+  1  could not be written")]
 pub(crate) struct Bugreport {
-    /// File to write, \"-\" for standard output [default: holdfast-report-TIME.tar.gz]
+    /// File to write, "-" for standard output [default: holdfast-report-TIME.tar.gz]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Leave addresses of clients as they are

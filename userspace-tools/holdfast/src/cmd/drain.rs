@@ -19,6 +19,8 @@ fn patience(deadline: Option<u64>) -> Option<Duration> {
     deadline.map(|s| Duration::from_secs(s).saturating_add(HAND_OVER))
 }
 
+/// Hand this node's connections over to another node
+///
 /// Hands this node's addresses and connections over to another node, and returns when that is
 /// done. Connections that no other node can continue are waited for until the deadline, then
 /// reset; all others do not notice. The node takes no addresses until "holdfast undrain" or a
@@ -27,7 +29,15 @@ fn patience(deadline: Option<u64>) -> Option<Duration> {
 #[command(after_help = "\
 Examples:
   holdfast drain --deadline 60
-  holdfast drain --to b")]
+  holdfast drain --to b
+
+It is refused while no peer is ready, and where another program moves the addresses (moved-by =
+\"others\"): then nothing changes.
+
+Exit status:
+  0  done
+  1  refused or failed
+  4  the daemon cannot be reached")]
 pub(crate) struct Drain {
     /// Seconds to wait for connections that cannot be continued; else as configured
     #[arg(long, value_name = "SECONDS")]
@@ -51,8 +61,18 @@ impl Drain {
     }
 }
 
+/// Let a drained node take addresses again
+///
 /// Lets a drained node take addresses again; it does not take any from a node that has them.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  holdfast undrain
+
+Exit status:
+  0  done
+  1  refused or failed
+  4  the daemon cannot be reached")]
 pub(crate) struct Undrain {
     #[command(flatten)]
     daemon: DaemonArgs,

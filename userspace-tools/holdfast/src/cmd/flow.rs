@@ -15,11 +15,21 @@ use crate::output::{note, Output};
 #[derive(Debug, Subcommand)]
 pub(crate) enum Flow {
     /// Show connections
+    ///
+    /// Positions are 64-bit counts; their low 32 bits are the sequence number as the client sees it.
+    /// c2s-next is the next byte that is expected from the client, s2c-next what follows the newest
+    /// byte sent to it, s2c-acked the next byte that it expects; object-start and object-end delimit
+    /// the response; gates are where bytes and acknowledgements stop.
     #[command(after_help = "\
 Examples:
   holdfast flow show --service 192.0.2.1:80
   holdfast flow show --phase orphan
-  holdfast flow show --client 192.0.2.7 --translated")]
+  holdfast flow show --client 192.0.2.7 --translated
+
+Exit status:
+  0  done
+  1  refused or failed
+  3  the holdfast module is not loaded")]
     Show(Show),
     /// Give a connection up
     #[command(after_help = "\
@@ -29,7 +39,12 @@ Verdicts:
   abandon  drop the local socket without a word to the client, then forget it
 
 Example:
-  holdfast flow end 192.0.2.7:40000 192.0.2.1:80 --verdict reset")]
+  holdfast flow end 192.0.2.7:40000 192.0.2.1:80 --verdict reset
+
+Exit status:
+  0  done
+  1  refused or failed
+  3  the holdfast module is not loaded")]
     End(End),
 }
 

@@ -17,7 +17,16 @@ pub(crate) enum Log {
     /// Print records until interrupted
     #[command(after_help = "\
 The log has one reader: this fails with \"busy\" beside holdfastd. While it runs, responses of
-services with \"commit strict\" wait for a commit that nobody sends, up to their hold-ms.")]
+services with \"commit strict\" wait for a commit that nobody sends, up to their hold-ms.
+
+Examples:
+  holdfast log dump --count 10
+  holdfast log dump --data
+
+Exit status:
+  0  done
+  1  refused or failed
+  3  the holdfast module is not loaded")]
     Dump(Dump),
 }
 

@@ -12,8 +12,24 @@ use crate::fail::Fail;
 use crate::output::Output;
 use crate::time;
 
+/// Print what happens, as it happens
+///
 /// Prints notifications, one a line, until it is interrupted.
+///
+/// A connection is told of when it opens, is found without its server (orphan), says where it
+/// stands (located), is being continued (recovering), goes on with another server (spliced), fails
+/// or closes; a service, when it is added, changed or removed. "lost" means that some came too
+/// fast to be told.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  holdfast monitor
+  holdfast -j monitor | jq 'select(.flow.event == \"failed\")'
+
+Exit status:
+  0  done
+  1  refused or failed
+  3  the holdfast module is not loaded")]
 pub(crate) struct Monitor {}
 
 impl Monitor {

@@ -24,6 +24,8 @@ const PREFIX: u64 = 65531;
 /// How often it is looked whether the server is connected.
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// Continue a connection by hand (for experts)
+///
 /// Opens a connection to the local server in a client's name, sends it a request, and joins
 /// the client to the answer.
 #[derive(Debug, Args)]
@@ -39,7 +41,12 @@ what it gets in their place.
 Example: the client has all but the last of a response and expects position 5000.
   holdfast recover 192.0.2.7:40000 192.0.2.1:80 --generation 2 --c2s-next 1200 --at 5000 \\
       --mss 1460 --wscale 7,8 --sack --timestamps 880021,12345,500 \\
-      --request range-request.http --answer-length 231")]
+      --request range-request.http --answer-length 231
+
+Exit status:
+  0  done
+  1  refused or failed
+  3  the holdfast module is not loaded")]
 pub(crate) struct Recover {
     #[command(flatten)]
     key: KeyArgs,

@@ -14,9 +14,21 @@ use crate::output::Output;
 /// Time for a changed configuration to be taken in.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Make the daemon read its configuration again
+///
 /// Makes the daemon read its configuration again and prints what changed. What cannot be changed
 /// without a restart is refused with line and key, and then nothing is changed.
+///
+/// The secret of the group is not read again.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  holdfastd --check && holdfast reload
+
+Exit status:
+  0  done
+  1  refused or failed
+  4  the daemon cannot be reached")]
 pub(crate) struct Reload {
     #[command(flatten)]
     daemon: DaemonArgs,

@@ -22,11 +22,36 @@ Examples:
   holdfast service add [2001:db8::1]:80 --mode observe
   holdfast service add 192.0.2.1:80 --commit eager --hold-ms 500
 
-What is not given keeps its value.")]
+What is not given keeps its value. holdfastd does this at its start with what its configuration says.
+
+Exit status:
+  0  done
+  1  refused or failed
+  3  the holdfast module is not loaded")]
     Add(Add),
     /// Stop protecting a service
+    ///
+    /// Refused while a connection would break by it: one that was continued here is translated until
+    /// it ends.
+    #[command(after_help = "\
+Example:
+  holdfast service del 192.0.2.1:80
+
+Exit status:
+  0  done
+  1  refused or failed
+  3  the holdfast module is not loaded")]
     Del(Name),
     /// Show one service, or all
+    #[command(after_help = "\
+Examples:
+  holdfast service show
+  holdfast -j service show 192.0.2.1:80
+
+Exit status:
+  0  done
+  1  refused or failed
+  3  the holdfast module is not loaded")]
     Show(Show),
 }
 

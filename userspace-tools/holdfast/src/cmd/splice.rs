@@ -19,11 +19,32 @@ A delta is added modulo 2^32; it may be negative or hexadecimal (0x...). The ser
 protected.
 
 Example:
-  holdfast splice add 192.0.2.7:40000 192.0.2.1:80 --delta-s2c 100000 --delta-c2s -7")]
+  holdfast splice add 192.0.2.7:40000 192.0.2.1:80 --delta-s2c 100000 --delta-c2s -7
+
+Exit status:
+  0  done
+  1  refused or failed
+  3  the holdfast module is not loaded")]
     Add(Add),
-    /// Forget a connection made by \"splice add\"
+    /// Forget a connection made by "splice add"
+    #[command(after_help = "\
+Example:
+  holdfast splice del 192.0.2.7:40000 192.0.2.1:80
+
+Exit status:
+  0  done
+  1  refused or failed
+  3  the holdfast module is not loaded")]
     Del(Del),
     /// Show connections whose numbers are translated
+    #[command(after_help = "\
+Example:
+  holdfast -j splice show
+
+Exit status:
+  0  done
+  1  refused or failed
+  3  the holdfast module is not loaded")]
     Show,
 }
 

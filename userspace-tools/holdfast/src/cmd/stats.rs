@@ -10,8 +10,23 @@ use serde_json::{Map, Value};
 use crate::fail::Fail;
 use crate::output::Output;
 
+/// Print counters
+///
 /// Prints the counters of this network namespace that are not zero.
+///
+/// They count from the moment that the namespace began, or the module was loaded, and are never
+/// reset. The admin guide says which ones an operator should act upon.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  holdfast stats --explain
+  holdfast stats --all
+  holdfast -j stats | jq .spliced
+
+Exit status:
+  0  done
+  1  refused or failed
+  3  the holdfast module is not loaded")]
 pub(crate) struct Stats {
     /// Zeros too
     #[arg(short, long)]

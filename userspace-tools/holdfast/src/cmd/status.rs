@@ -15,6 +15,8 @@ use crate::daemon::{DaemonArgs, SOON};
 use crate::fail::Fail;
 use crate::output::Output;
 
+/// Say how things stand, and why
+///
 /// Says whether the module is loaded, what it protects, what the daemon thinks, and whether this
 /// node is ready to take over; the exit status says the same: 3 without the module, 4 without the
 /// daemon, 5 if this node is not ready.
@@ -23,7 +25,15 @@ use crate::output::Output;
 Examples:
   holdfast status
   holdfast status --why                   why this node is not ready, and what went wrong so far
-  holdfast status --why 192.0.2.7:40000   how this connection is protected")]
+  holdfast status --why 192.0.2.7:40000   how this connection is protected
+  holdfast -j status | jq .daemon.ready   the same for programs
+
+Exit status:
+  0  the node is ready to take over
+  1  refused or failed
+  3  the holdfast module is not loaded
+  4  the daemon cannot be reached
+  5  the node is not ready to take over")]
 pub(crate) struct Status {
     /// Say what kept connections from being protected or continued; of one client, if given
     #[arg(long, value_name = "CLIENT")]

@@ -27,6 +27,8 @@ use board::{Board, Sort};
 use look::{Look, Looker};
 use view::{Paint, View};
 
+/// Watch services, connections, peers and takeovers
+///
 /// Shows services, connections, peers and takeovers, and how they change: a live view on a
 /// terminal, or one frame of it.
 ///
