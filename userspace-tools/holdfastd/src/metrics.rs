@@ -393,6 +393,33 @@ mod tests {
     }
 
     #[test]
+    fn the_guide_knows_alerts_and_counters() {
+        let guide = include_str!("../../../Documentation/admin-guide.md");
+        let rules = include_str!("../../../contrib/prometheus/holdfast.rules.yml");
+        for alert in rules
+            .lines()
+            .filter_map(|l| l.trim().strip_prefix("- alert: "))
+        {
+            let told = guide.contains(&format!("`{alert}`"));
+            assert!(told, "the guide does not say what to do about {alert}");
+        }
+        let counters = include_str!("../../../Documentation/counters.md");
+        let metrics = include_str!("../../../Documentation/metrics.md");
+        let (_, tables) = guide.split_once("### By counter").unwrap();
+        let (tables, _) = tables.split_once("\n## ").unwrap();
+        let names = tables.lines().filter_map(|l| l.strip_prefix("| `"));
+        let names = names.filter_map(|l| l.split('|').next());
+        let names: Vec<_> = names.flat_map(|l| l.split(',')).collect();
+        assert!(names.len() > 30);
+        for name in names {
+            let name = name.trim().trim_matches('`');
+            let told = counters.contains(&format!("`{name}`"))
+                || metrics.contains(&format!("`holdfast_{name}_total`"));
+            assert!(told, "no page of counters has {name}");
+        }
+    }
+
+    #[test]
     fn counts_become_families() {
         let of = |c| {
             let (metric, label, value) = family(c);
