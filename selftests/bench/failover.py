@@ -8,7 +8,7 @@ heartbeat interval. The stall is the longest time without a new byte.
 
 import os
 
-from . import guestside, stat, svg
+from . import guestside, result, stat, svg
 from .report import interval, plot, table, verdict
 
 MISSES = 3
@@ -25,7 +25,8 @@ def measure(quick: bool) -> dict:
     data = {}
     for beat, counts in INTERVALS.items():
         count = int(os.environ.get("HOLDFAST_DEATHS", counts[quick]))
-        found = guestside.lines(f"kills.py {beat} {MISSES} {count}", 120 + count * 60, f"failover-{beat}")
+        command = f"kills.py {beat} {MISSES} {count}"
+        found = result.step("failover", command, quick, lambda: guestside.lines(command, 120 + count * 60, f"failover-{beat}"))
         data[str(beat)] = {
             "deaths": [f for f in found if "stall" in f], "broken": [f for f in found if "error" in f],
             "moved": sum("moved" in f for f in found),
@@ -39,6 +40,7 @@ def render(data: dict) -> str:
     for beat, found in sorted(data.items(), key=lambda item: int(item[0])):
         stalls = [d["stall"] for d in found["deaths"]]
         if not stalls:
+            rows.append([f"{beat} x {MISSES}", "0", *["-"] * 5, str(len(found["broken"])), str(found["moved"])])
             continue
         series[f"{beat} ms"] = stalls
         literature = f"{LITERATURE[int(beat)]:,}" if int(beat) in LITERATURE else "-"
@@ -56,7 +58,7 @@ def render(data: dict) -> str:
     text += (
         "\n*Detection* ends when the peer is declared dead, *takeover* when it has the address, *location* when the client"
         " has said where it stands, *splice* when the connection is joined to another server; the *first byte* is then"
-        " still to come. *Literature*: published medians of an active backup. *Broken*: the connection ended or stood"
+        " still to come. *Literature*: published medians of an active backup, on other machines and another network: an order of magnitude, no pair. *Broken*: the connection ended or stood"
         " still for good. *Moved*: the address had moved before the death (the guest stood still), not counted.\n"
     )
     return text

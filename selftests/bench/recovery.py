@@ -5,7 +5,7 @@ So many downloads are under way when their server dies (heartbeats of 50 ms, 6 m
 processor is busy with all nodes). Counted is until each client has a new byte.
 """
 
-from . import guestside, stat, svg
+from . import guestside, result, stat, svg
 from .report import plot, table
 
 COUNTS = (1, 10, 100, 1_000, 10_000)
@@ -14,7 +14,11 @@ COUNTS = (1, 10, 100, 1_000, 10_000)
 def measure(quick: bool) -> dict:
     """Crowds, one larger than the other."""
     counts = COUNTS[: 3 if quick else 5]
-    return {"crowds": [f for n in counts for f in guestside.lines(f"crowd.py {n}", 200 + n / 10, f"recovery-{n}", mem=4096)]}
+
+    def crowd(count: int) -> list[dict]:
+        return guestside.lines(f"crowd.py {count}", 300 + count / 2, f"recovery-{count}", mem=4096)
+
+    return {"crowds": [f for n in counts for f in result.step("recovery", str(n), quick, lambda: crowd(n))]}
 
 
 def render(data: dict) -> str:

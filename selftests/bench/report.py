@@ -23,9 +23,15 @@ def verdict(met: bool) -> str:
     return "met" if met else "**missed**"
 
 
+# Fewer samples or pairs than this have no interval worth the name.
+FEW = 10
+
+
 def interval(found: dict, digits: int = 3) -> str:
-    """A statistic with its interval."""
+    """A statistic with its interval, if there are enough samples for one."""
     value = next(found[k] for k in ("ratio", "difference", "value") if k in found)
+    if found.get("n", found.get("pairs", 0)) < FEW:
+        return f"{value:.{digits}f} (too few)"
     return f"{value:.{digits}f} ({found['low']:.{digits}f} to {found['high']:.{digits}f})"
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from vm.host import TOP
@@ -58,6 +59,21 @@ def save(name: str, data: dict, quick: bool, label: str, seconds: float) -> None
     path = FOLDER / f"{name}.json"
     path.with_suffix(".tmp").write_text(json.dumps({"about": about, "data": data}, indent=1) + "\n")
     path.with_suffix(".tmp").rename(path)
+    (FOLDER / f"{name}.steps.json").unlink(missing_ok=True)
+
+
+def step(name: str, key: str, quick: bool, measure: Callable[[], object]) -> object:
+    """A step of a part that takes long: what it found with these sources before it was interrupted,
+    or what `measure` finds now."""
+    path = FOLDER / f"{name}.steps.json"
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    if (kept.get("tree"), kept.get("quick")) != (tree(), quick):
+        kept = {"tree": tree(), "quick": quick, "steps": {}}
+    if key not in kept["steps"]:
+        kept["steps"][key] = measure()
+        FOLDER.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(kept))
+    return kept["steps"][key]
 
 
 def load(name: str) -> dict | None:

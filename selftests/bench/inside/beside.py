@@ -84,9 +84,10 @@ def front() -> None:
     config = site.folder / "keepalived.conf"
     config.write_text(KEEPALIVED.format(vip=V4))
     # NAT: the servers answer by the director.
-    site.run("modprobe -a ip_vs ip_vs_rr && in_ns front sysctl -qw net.ipv4.ip_forward=1 net.ipv4.vs.expire_nodest_conn=1")
+    site.run("modprobe -a ip_vs ip_vs_rr && in_ns front sysctl -qw net.ipv4.ip_forward=1 net.ipv4.vs.expire_nodest_conn=1"
+             " net.ipv4.conf.all.send_redirects=0 net.ipv4.conf.eth0.send_redirects=0")
     for node in ("a", "b"):
-        site.run(f"ip -n {node} route add 10.0.0.9/32 via 10.0.0.5; in_ns {node} sysctl -qw net.ipv4.conf.all.accept_redirects=0")
+        site.run(f"ip -n {node} route add 10.0.0.9/32 via 10.0.0.5")
     site.run(f"in_ns front keepalived -f {config} -p $SITE/k.pid -c $SITE/k.chk -D")
     until(lambda: subprocess.run("ip netns exec front ipvsadm -Ln | grep -q 10.0.0.1:80", shell=True, check=False).returncode == 0)
 

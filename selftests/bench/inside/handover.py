@@ -63,7 +63,8 @@ def restart(owner: str) -> dict:
     site.run(f"until nginx_start {owner} 2>/dev/null; do :; done")
     started = now()
     found = end(download, since)
-    return {"kind": "restart", "restart": started - since, "kill": killed - since, **found}
+    events = [[e["event"], round(e["mono_ms"] - since, 1)] for e in site.events(owner, since)]
+    return {"kind": "restart", "restart": started - since, "kill": killed - since, **found, "events": events}
 
 
 owner, other = "a", "b"

@@ -14,7 +14,7 @@ import sys
 
 from site_ns import Site
 
-ROUNDS, SECONDS = int(sys.argv[1]), float(sys.argv[2])
+ROUNDS, SECONDS = int(sys.argv[1]), int(sys.argv[2])
 # Each with the nodes of its group and what its services say. The first is the base.
 GROUPS = {
     "none": ("a", "", None),
@@ -52,7 +52,10 @@ def said(pattern: str, text: str) -> float:
 def wrk(url: str, connections: int) -> dict:
     """Requests and latencies."""
     command = ["ip", "netns", "exec", "client", "wrk", "-t1", f"-c{connections}", f"-d{SECONDS}s", "--latency", url]
-    out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    done = subprocess.run(command, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    out = done.stdout
+    if done.returncode:
+        sys.exit(f"{' '.join(command)}: {out}")
     errors = re.search(r"Socket errors:.*|Non-2xx.*", out)
     found = {"rate": float(re.search(r"Requests/sec:\s+([\d.]+)", out)[1]), "p50": said("50%", out), "p99": said("99%", out)}
     return {**found, "errors": errors[0]} if errors else found

@@ -75,7 +75,8 @@ class Site:
 
     def events(self, node: str, since: float = 0) -> list[dict]:
         """What a node's daemon has said since then, oldest first (`--log-json`)."""
-        lines = (self.folder / f"{node}.log").read_text().splitlines()
+        # The last line may not be whole yet.
+        lines = (self.folder / f"{node}.log").read_text().split("\n")[:-1]
         found = [json.loads(line) for line in lines if line.startswith("{")]
         return [event for event in found if event["mono_ms"] >= since]
 

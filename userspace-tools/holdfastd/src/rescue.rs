@@ -42,7 +42,7 @@ const SWEEP: i64 = 1000 * MS;
 const UNHEARD: i64 = 2_000 * MS;
 
 /// Time until a server that refused is asked again.
-const SERVER_AGAIN: i64 = 250 * MS;
+const SERVER_AGAIN: i64 = 50 * MS;
 
 const MS: i64 = 1_000_000;
 
