@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later OR MIT
-# holdfast-test: cluster sample=stock full=stock timeout=1500
+# holdfast-test: cluster kernel=none full=stock timeout=1500
 """The package holdfast-dkms through its life, on a clean machine that has kernels of two series: a
 module for each; another version; a kernel that cannot be supported; what fails; removal.
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later OR MIT
-# holdfast-test: guest sample=stock full=stock timeout=400
+# holdfast-test: guest kernel=none full=stock timeout=400
 # Does what the admin guide and the pages of Documentation/front say, word for word, and compares
 # what they show (lib/pages.py). In namespaces of one guest:
 #

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later OR MIT
-# holdfast-test: cluster sample=stock full=stock timeout=500
+# holdfast-test: cluster kernel=none full=stock timeout=500
 """Does what Documentation/quickstart.md says, word for word, on two machines and a client; before the
 trial at its end, the upgrade of Documentation/admin-guide.md.
 
