@@ -52,7 +52,7 @@ def write() -> int:
         kept = FOLDER / f"{name}.json"
         found = result.load(name)
         if found:
-            kept.write_text(json.dumps(found, indent=1) + "\n")
+            kept.write_text(json.dumps(found) + "\n")
         elif kept.exists():
             found = json.loads(kept.read_text())
         else:
