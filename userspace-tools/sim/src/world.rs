@@ -2,7 +2,7 @@
 
 //! One connection in virtual time: a client, a lossy network, and servers that die.
 
-use crate::app::{Client, Server, Stage, CLOSED_EARLY};
+use crate::app::{Client, Object, Server, Stage, CLOSED_EARLY};
 use crate::node::Node;
 use crate::packet::Tcp;
 use crate::policy::Daemon;
@@ -542,6 +542,7 @@ impl World {
     }
 
     fn excuse_crash(&mut self, dead: usize) {
+        let lacks = |n: &Node, o: &Object| (o.missing >> n.id) & 1 != 0;
         // The response before may not be over for the server's side yet.
         let at = self.client.at;
         for r in self
@@ -559,11 +560,10 @@ impl World {
                 "chunked"
             } else if !o.etag {
                 "no validator"
-            } else if !self
-                .nodes
-                .iter()
-                .any(|n| n.alive && (o.missing >> n.id) & 1 == 0)
+            } else if lacks(&self.nodes[dead], o)
+                || self.nodes.iter().all(|n| !n.alive || lacks(n, o))
             {
+                // Nobody has it, or it was missed where the others would not miss it.
                 "object missing"
             } else {
                 continue;

@@ -134,6 +134,10 @@ fn regressions() {
     // Seeds and what they found.
     let seeds = [
         (
+            1_007_652,
+            "A recorded \"not found\" was to be said again by nodes that have the object.",
+        ),
+        (
             45_082_694,
             "What a dead server had told of a request that was let go was held against the next.",
         ),
