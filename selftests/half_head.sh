@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later OR MIT
-# holdfast-test: guest kernel=stock sample=debug timeout=120
+# holdfast-test: guest kernel=stock timeout=120
 # A web server dies inside the head of its response, and starts again: the client gets the whole
 # answer of the new one, long before hold-ms, and nothing of the old one (topology: lib/site.sh).
 set -euo pipefail

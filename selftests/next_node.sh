@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later OR MIT
-# holdfast-test: guest kernel=stock sample=debug timeout=180
+# holdfast-test: guest kernel=stock timeout=180
 # The successor's copy of the object is another one, or is none, and a third node has the right
 # one: the download goes on with that, on the same connection, and so does the next one. Where
 # nobody has it: a clean reset (topology: lib/site.sh).

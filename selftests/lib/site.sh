@@ -229,7 +229,7 @@ matrix_crash() {
 		read -rt 0.05 <> <(:) || true
 	done
 	node_crash "$1"
-	until_true 20 owns "$2"
+	until_true 60 owns "$2"
 	touch "$SITE/go"
 	wait "$3" || fail "see the table"
 }
