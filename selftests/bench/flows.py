@@ -10,6 +10,7 @@ from . import guestside
 from .report import table, verdict
 
 COUNTS = (1, 1_000, 10_000, 100_000)
+MANY = COUNTS[-1]
 MORE, MEMORY = 0.15, 1024
 
 
@@ -32,9 +33,10 @@ def render(data: dict) -> str:
     text = table(["flows", "instructions of a round trip", "of that with 1,000", "bytes a flow", "of which in slab caches"], rows)
     last = found[-1]
     each = last["memory"] / last["flows"]
+    change = abs(last["round"] / first["round"] - 1)
     text += (
-        f"\nTargets: cost from {first['flows']:,} to {last['flows']:,} flows within {MORE:.0%}"
-        f" ({verdict(abs(last['round'] / first['round'] - 1) <= MORE)}); at most {MEMORY:,} bytes a flow"
+        f"\nTargets: cost from {first['flows']:,} to {MANY:,} flows within {MORE:.0%}"
+        f" ({change:.1%} to {last['flows']:,}: {verdict(change <= MORE, last['flows'] >= MANY)}); at most {MEMORY:,} bytes a flow"
         f" ({each:,.0f}: {verdict(each <= MEMORY)}). The emulator has no caches: what misses in them costs is not in this.\n"
     )
     return text

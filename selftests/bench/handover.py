@@ -6,7 +6,7 @@ started again on the same node.
 """
 
 from . import guestside, stat, svg
-from .report import interval, plot, table, verdict
+from .report import FEW, interval, plot, table, verdict
 
 DRAIN, BEYOND_RESTART = 60, 100
 
@@ -27,7 +27,7 @@ def render(data: dict) -> str:
         if values:
             middle = stat.bootstrap(values)
             rows.append([name, str(len(values)), interval(middle, 0), f"{stat.quantile(values, 0.9):.0f}", f"{max(values):.0f}",
-                         f"{target}", verdict(middle["value"] <= target)])  # fmt: skip
+                         f"{target}", verdict(middle["value"] <= target, len(values) >= FEW)])  # fmt: skip
     text = table(["", "runs", "median stall, ms (95 %)", "p90", "longest", "target", ""], rows)
     if starts:
         text += f"\nnginx was back after {stat.median([r['restart'] for r in starts]):.0f} ms (median).\n"

@@ -18,13 +18,15 @@ def table(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
-def verdict(met: bool) -> str:
-    """How a figure stands to its target."""
-    return "met" if met else "**missed**"
-
-
 # Fewer samples or pairs than this have no interval worth the name.
 FEW = 10
+
+
+def verdict(met: bool, enough: bool = True) -> str:
+    """How a figure stands to its target. Without `enough` measurements none is met."""
+    if not met:
+        return "**missed**"
+    return "met" if enough else "not decided"
 
 
 def interval(found: dict, digits: int = 3) -> str:
