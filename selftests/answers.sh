@@ -29,7 +29,7 @@ NFT
 in_ns client python3 "$lib/answers.py" ask "$SIZE" "$SITE/ready" "$SITE/go" "$SITE/b.log" &
 table=$!
 dropped() {
-	in_ns client nft list table inet narrow | grep -Eq 'packets [1-9]'
+	prints 'packets [1-9]' in_ns client nft list table inet narrow
 }
 until_true 30 dropped
 until_true 60 test -e "$SITE/ready"

@@ -23,7 +23,7 @@ listens() {
 	(($(in_ns "$1" ss -Hltn '( sport = :81 or sport = :82 )' | wc -l) >= 2))
 }
 counted() {
-	in_ns "$1" holdfast stats | grep -Eq "^$2 +[1-9]" || fail "not counted on $1: $2"
+	prints "^$2 +[1-9]" in_ns "$1" holdfast stats || fail "not counted on $1: $2"
 }
 
 site_up a b c
@@ -126,5 +126,5 @@ flood=$!
 cases 46003 | table "$SITE/ready" "$SITE/go" "$SITE/c.log" &
 matrix_crash b c $!
 kill $flood
-in_ns c nstat -asz TcpExtSyncookiesSent | grep -Eq 'SyncookiesSent +[1-9]' || fail "there was no cookie"
+prints 'SyncookiesSent +[1-9]' in_ns c nstat -asz TcpExtSyncookiesSent || fail "there was no cookie"
 for name in fastopen_blanked mptcp_blanked; do counted b $name; done

@@ -20,7 +20,7 @@ same index.html "$SITE/new"
 wait $curl || fail "the old connection broke"
 same big "$SITE/got"
 
-in_ns a holdfast service show | grep -q "$V4" || fail "the kernel forgot its services"
+prints "$V4" in_ns a holdfast service show || fail "the kernel forgot its services"
 rmmod holdfast || fail "the module is in use"
 in_ns client curl -sS -o "$SITE/after" "http://$V4/index.html" || fail "no connection without the module"
 same index.html "$SITE/after"

@@ -43,7 +43,7 @@ until_true 20 drained_to a b
 if owns a; then
 	fail "both own it"
 fi
-ask a status --why | grep -q "drained to b" || fail "the status of a does not say so"
+prints "drained to b" ask a status --why || fail "the status of a does not say so"
 ask a undrain
 steady_at 10
 
@@ -54,7 +54,7 @@ ask b undrain
 
 echo "the daemon on a is stopped"
 ready() {
-	ask a -j status | grep -q '"linked":true[^}]*"willing":true'
+	prints '"linked":true[^}]*"willing":true' ask a -j status
 }
 until_true 20 ready
 ip netns pids a | while read -r pid; do

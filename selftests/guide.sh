@@ -208,7 +208,7 @@ downloaded() {
 }
 
 has() {
-	ip -n "$1" -o addr show | grep -q "$2"
+	prints "$2" ip -n "$1" -o addr show
 }
 
 ready() {

@@ -29,7 +29,7 @@ NFT
 in_ns client curl -sS -D "$SITE/head" -o "$SITE/got" "http://$V4/some" &
 curl=$!
 dropped() {
-	in_ns client nft list table inet narrow | grep -Eq 'packets [1-9]'
+	prints 'packets [1-9]' in_ns client nft list table inet narrow
 }
 until_true 20 dropped
 node_crash a

@@ -54,7 +54,7 @@ download() {
 }
 
 # Without the module there is something to say, too.
-if ! lsmod | grep -q '^holdfast '; then
+if ! prints '^holdfast ' lsmod; then
 	got=0
 	holdfast status --socket /nonexistent >/dev/null 2>&1 || got=$?
 	((got == 3)) || fail "status without the module: $got"
@@ -98,7 +98,7 @@ grep -q 'a.toml: line 3: node.priority: cannot be changed' "$SITE/said" || fail 
 echo 'nonsense = 1' >>"$SITE/a.toml"
 reload a 2>"$SITE/said" && fail "nonsense was taken"
 grep -q 'nonsense' "$SITE/said" || fail "$(<"$SITE/said")"
-in_ns a holdfast service show | grep -q 'mode protect' || fail "the service has changed"
+prints 'mode protect' in_ns a holdfast service show || fail "the service has changed"
 
 # Observed from now on, here by a signal and there by a command.
 for name in a b; do
@@ -108,10 +108,10 @@ ip netns pids a | while read -r pid; do
 	[[ $(<"/proc/$pid/comm") != holdfastd ]] || kill -HUP "$pid"
 done
 observed() {
-	! in_ns "$1" holdfast service show | grep -q 'mode protect'
+	! prints 'mode protect' in_ns "$1" holdfast service show
 }
 until_true 20 observed a
-reload b | grep -q 'service 10.0.0.80:80 changed' || fail "nothing was changed on b"
+prints 'service 10.0.0.80:80 changed' reload b || fail "nothing was changed on b"
 observed b || fail "b still protects"
 lowered=$(counter a ack_lowered) held=$(counter a held) swallowed=$(counter a ack_swallowed)
 hold=$(counter a would_hold) ranges=$(metric a 'holdfast_responses_total.service="10.0.0.80:80",way="range".')
@@ -161,7 +161,7 @@ nginx_start a
 daemon_start a
 until_true 20 test -S "$SITE/a.sock"
 until_true 30 status_is a 0
-on a status --why | grep -q 'linked yes' || fail "$(on a status --why)"
+prints 'linked yes' on a status --why || fail "$(on a status --why)"
 
 # A report has much in it, but neither secret nor client.
 # Addresses of the configuration stay, and here the client is the gateway, too.

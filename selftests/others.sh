@@ -21,7 +21,7 @@ serve() {
 	in_ns "$1" python3 "$lib/others.py" serve 2>/dev/null &
 }
 listens() {
-	in_ns "$1" ss -Hltn sport = :83 | grep -q LISTEN
+	prints LISTEN in_ns "$1" ss -Hltn sport = :83
 }
 
 site_up a b

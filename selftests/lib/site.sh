@@ -56,6 +56,12 @@ in_ns() {
 	ip netns exec "$@"
 }
 
+# Whether a command prints what an extended regular expression matches: prints PATTERN COMMAND...
+# A pipe to grep -q would let the command die of SIGPIPE, and pipefail take that for its answer.
+prints() {
+	grep -Eq -- "$1" <<<"$("${@:2}")"
+}
+
 site_host() {
 	local name=$1 n=${NUMBER[$1]}
 	ip netns add "$name"
@@ -69,7 +75,7 @@ site_host() {
 
 # site_up NODE...: builds everything but starts nothing.
 site_up() {
-	lsmod | grep -q '^holdfast ' || insmod "$HOLDFAST_KO"
+	prints '^holdfast ' lsmod || insmod "$HOLDFAST_KO"
 	ip netns add lan
 	ip -n lan link add br0 type bridge forward_delay 0 mcast_snooping 0
 	ip -n lan link set br0 up
@@ -196,7 +202,7 @@ site_start() {
 }
 
 owns() {
-	in_ns "$1" ip -o addr show dev eth0 | grep -q "$V4/"
+	prints "$V4/" in_ns "$1" ip -o addr show dev eth0
 }
 
 # The machine dies: no packet more, then no process.
