@@ -17,6 +17,8 @@
 
 #define SIZE(s)		DEFINE(SIZE, sizeof(struct s))
 #define MEMBER(s, m)	DEFINE(MEMBER, offsetof(struct s, m))
+/* As a constant: for members of structures without a name. */
+#define AT(s, m)	DEFINE(AT, offsetof(struct s, m))
 
 int main(void)
 {
@@ -46,7 +48,9 @@ int main(void)
 	SIZE(sk_buff);
 	MEMBER(sk_buff, data);
 	MEMBER(sk_buff, data_len);
+	MEMBER(sk_buff, head);
 	MEMBER(sk_buff, len);
+	AT(sk_buff, network_header);
 	MEMBER(sk_buff, sk);
 	return 0;
 }

@@ -70,6 +70,7 @@ pub(crate) struct Path {
 }
 
 impl Handler for Path {
+    #[inline]
     fn packet<'a>(&self, packet: Packet<'a>, guard: &rcu::Guard) -> Verdict<'a> {
         let dir = if packet.point() == Point::PreRouting {
             Dir::ToService

@@ -20,11 +20,6 @@ unsigned int hf_skb_headroom(const struct sk_buff *skb)
 	return skb_headroom(skb);
 }
 
-int hf_skb_network_offset(const struct sk_buff *skb)
-{
-	return skb_network_offset(skb);
-}
-
 void hf_skb_reset_network_header(struct sk_buff *skb)
 {
 	skb_reset_network_header(skb);

@@ -15,7 +15,7 @@ use kernel::{
     prelude::*,
     sync::{
         atomic::{
-            ordering::{Acquire, Full},
+            ordering::Full,
             Atomic,
         },
         rcu::Guard,
@@ -94,8 +94,10 @@ impl<T: Send + Sync + 'static> RcuCell<T> {
     /// The current value, for as long as the RCU read lock is held. Any context.
     #[inline]
     pub(crate) fn load<'a>(&'a self, _guard: &'a Guard) -> Option<&'a T> {
-        // Acquire where C would rely on the address dependency; on x86 it costs nothing.
-        let node = self.node.load(Acquire);
+        // SAFETY: The pointer to an atomic of this cell is valid, and writers use atomic operations.
+        // A volatile read, whose value the reads below depend on, is what `rcu_dereference()` is on
+        // every architecture that Rust for Linux knows; `Atomic::load` would be a call.
+        let node = unsafe { self.node.as_ptr().read_volatile() };
         if node.is_null() {
             return None;
         }

@@ -116,17 +116,24 @@ impl Skb<'_> {
         u16::from_be(unsafe { bindings::hf_skb_protocol(self.as_ptr()) })
     }
 
-    /// Distance of the network header from `skb->data`: zero wherever this type is met.
-    pub(crate) fn network_offset(&self) -> isize {
-        // SAFETY: By the type invariant.
-        unsafe { bindings::hf_skb_network_offset(self.as_ptr()) as isize }
+    /// Whether its bytes begin with the network header, as they do wherever this type is met.
+    #[inline]
+    pub(crate) fn begins_with_network(&self) -> bool {
+        let skb = self.as_ptr();
+        // SAFETY: By the type invariant the structure is valid; at this offset of it there is a
+        // `u16`, as gcc says. `network_header` was set, so that it leads to a byte of the buffer
+        // that `head` begins. Without a call: every packet of the machine asks for this.
+        unsafe {
+            let at = skb.byte_add(bindings::SK_BUFF_NETWORK_HEADER).cast::<u16>();
+            (*skb).head.add(usize::from(*at)) == (*skb).data
+        }
     }
 
     /// The first bytes, as many as lie in one piece. Costs nothing; for a packet that does not
     /// begin with its network header, which is met nowhere, there are none.
     #[inline]
     pub(crate) fn front(&self) -> &[u8] {
-        if self.network_offset() != 0 {
+        if !self.begins_with_network() {
             return &[];
         }
         // SAFETY: By the type invariant: so many bytes from `data` on are linear, and they stay
@@ -140,7 +147,7 @@ impl Skb<'_> {
     ///
     /// `EINVAL` if the packet is shorter or does not begin with its network header, `ENOMEM`.
     pub(crate) fn header(&mut self, n: usize) -> Result<&[u8]> {
-        if n > self.len() || self.network_offset() != 0 {
+        if n > self.len() || !self.begins_with_network() {
             return Err(EINVAL);
         }
         // SAFETY: By the type invariant. `n` fits, as `skb->len` does.
@@ -162,7 +169,7 @@ impl Skb<'_> {
     ///
     /// As [`Skb::header`]; `edit` was not called then.
     pub(crate) fn edit<R>(&mut self, n: usize, edit: impl FnOnce(&mut [u8]) -> R) -> Result<R> {
-        if n > self.len() || self.network_offset() != 0 {
+        if n > self.len() || !self.begins_with_network() {
             return Err(EINVAL);
         }
         // SAFETY: By the type invariant: in particular the packet is not shared, which
