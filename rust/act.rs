@@ -24,7 +24,7 @@ use crate::net::skbuff::{IpSummed, SkBuff, Skb};
 use crate::net::timer::Timer;
 use crate::path::{address, Ends};
 use kernel::prelude::*;
-use kernel::sync::{rcu, ArcBorrow};
+use kernel::sync::rcu;
 
 /// Room in front of the packets that we build, for link-layer headers.
 const HEADROOM: usize = 128;
@@ -59,7 +59,7 @@ impl Deferred {
     #[allow(clippy::too_many_arguments)]
     pub(crate) fn gather(
         namespace: &Namespace,
-        entry: ArcBorrow<'_, Entry>,
+        entry: &Entry,
         state: &mut State,
         before: Phase,
         env: &Env,
@@ -81,12 +81,12 @@ impl Deferred {
             _drop: KVec::new(),
             notify: None,
         };
-        if !this.apply(namespace, &entry, state, fx, shown, guard) {
+        if !this.apply(namespace, entry, state, fx, shown, guard) {
             state.flow.log_failed(env, fx);
-            this.apply(namespace, &entry, state, fx, None, guard);
+            this.apply(namespace, entry, state, fx, None, guard);
         }
         if fx.release {
-            this.release(namespace, &entry, state, env, fx, guard);
+            this.release(namespace, entry, state, env, fx, guard);
         }
         if fx.discard {
             this._drop = core::mem::take(&mut state.held);
@@ -335,7 +335,7 @@ fn write(
 
 /// Sees to it that the flow's timer expires in time. A timer that expires early finds nothing to
 /// do and is armed again: moving one later with every packet would cost more.
-fn arm(entry: ArcBorrow<'_, Entry>, state: &mut State, now: u64) {
+fn arm(entry: &Entry, state: &mut State, now: u64) {
     let Some(deadline) = state.flow.deadline() else {
         return;
     };

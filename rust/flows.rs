@@ -23,17 +23,22 @@ use crate::net::held::Held;
 use crate::net::lock::{new_spinlock_bh, SpinLockBh};
 use crate::net::module::ModuleRef;
 use crate::net::rhashtable::{self, impl_has_link, Link};
+use crate::net::slab::{impl_in_slab, Count, Slab};
 use crate::net::timer::{impl_has_timer, new_timer, Timer, TimerCallback};
 use kernel::prelude::*;
-use kernel::sync::Arc;
+use kernel::sync::{aref::ARef, rcu, Arc};
 
 /// Most packets that one flow holds: the first window of a response (RFC 6928) fits, even if
 /// it comes in single segments.
 pub(crate) const HELD_MAX: usize = 32;
 
+/// Room for flows: there may be very many, and the next power of two is far.
+pub(crate) static FLOWS: Slab<Entry> = Slab::new();
+
 /// One flow of a namespace.
 #[pin_data]
 pub(crate) struct Entry {
+    refs: Count,
     #[pin]
     link: Link<Entry>,
     /// Its number in the log.
@@ -45,6 +50,7 @@ pub(crate) struct Entry {
     timer: Timer<Entry>,
 }
 
+impl_in_slab! { impl InSlab for Entry { self.refs } }
 impl_has_link! { impl HasLink<0> for Entry { self.link } }
 impl_has_timer! { impl HasTimer<0> for Entry { self.timer } }
 
@@ -73,7 +79,11 @@ pub(crate) struct State {
 
 impl Entry {
     /// A flow that is in no table yet. Softirq or process context.
-    pub(crate) fn new(namespace: &Arc<Namespace>, flow: Flow) -> Result<Arc<Self>> {
+    pub(crate) fn new(
+        namespace: &Arc<Namespace>,
+        flow: Flow,
+        guard: &rcu::Guard,
+    ) -> Result<ARef<Self>> {
         let key = rhashtable::Key::new(flow.key().to_bytes());
         let namespace = namespace.clone();
         let id = namespace.next_id();
@@ -89,15 +99,18 @@ impl Entry {
             manual: false,
             gone: false,
         };
-        Arc::pin_init(
-            pin_init!(Self {
-                link: Link::new(key),
-                id,
-                namespace,
-                state <- new_spinlock_bh!(state),
-                timer <- new_timer!("holdfast_flow"),
-            }),
-            GFP_ATOMIC,
+        FLOWS.alloc(
+            |refs| {
+                pin_init!(Self {
+                    refs,
+                    link: Link::new(key),
+                    id,
+                    namespace,
+                    state <- new_spinlock_bh!(state),
+                    timer <- new_timer!("holdfast_flow"),
+                })
+            },
+            guard,
         )
     }
 
@@ -108,7 +121,7 @@ impl Entry {
 }
 
 impl TimerCallback for Entry {
-    fn expired(this: Arc<Self>) {
+    fn expired(this: ARef<Self>) {
         this.namespace.clone().tick(this);
     }
 }

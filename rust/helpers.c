@@ -23,6 +23,7 @@
 #include "helpers/rhashtable.c"
 #include "helpers/ringmem.c"
 #include "helpers/skbuff.c"
+#include "helpers/slab.c"
 #include "helpers/time.c"
 #include "helpers/timer.c"
 #include "helpers/work.c"

@@ -12,7 +12,7 @@
 
 #![deny(unsafe_code)]
 
-use kernel::prelude::*;
+use kernel::{c_str, prelude::*};
 
 mod act;
 mod control;
@@ -49,11 +49,13 @@ struct Holdfast {
     _devices: Pin<KBox<net::device::Notifier<tenant::Devices>>>,
     _namespaces: net::pernet::Registration<tenant::Tenant>,
     _callbacks: net::rcu::Barrier,
+    _flows: net::slab::Registration<flows::Entry>,
 }
 
 impl kernel::InPlaceModule for Holdfast {
     fn init(_module: &'static ThisModule) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
+            _flows: flows::FLOWS.register(c_str!("holdfast_flow"))?,
             _callbacks: net::rcu::Barrier,
             _namespaces: <tenant::Tenant as net::pernet::PerNet>::slot().register()?,
             _devices: net::device::Notifier::new(tenant::Devices)?,

@@ -25,7 +25,7 @@ use core::ops::ControlFlow;
 use kernel::new_mutex;
 use kernel::prelude::*;
 use kernel::sync::atomic::{ordering::Relaxed, Atomic};
-use kernel::sync::{rcu, Arc, ArcBorrow, Mutex};
+use kernel::sync::{aref::ARef, rcu, Arc, Mutex};
 use kernel::time::Msecs;
 
 /// Most flows of one namespace.
@@ -157,16 +157,12 @@ impl Namespace {
 
     /// The flow of this name.
     #[inline]
-    pub(crate) fn find<'a>(
-        &'a self,
-        key: &Key,
-        guard: &'a rcu::Guard,
-    ) -> Option<ArcBorrow<'a, Entry>> {
+    pub(crate) fn find<'a>(&'a self, key: &Key, guard: &'a rcu::Guard) -> Option<&'a Entry> {
         self.flows.get(&rhashtable::Key::new(key.to_bytes()), guard)
     }
 
     /// Puts a flow into the table; if there is one of its name, returns that. Counts what fails.
-    pub(crate) fn insert(self: &Arc<Self>, flow: Flow, guard: &rcu::Guard) -> Option<Arc<Entry>> {
+    pub(crate) fn insert(self: &Arc<Self>, flow: Flow, guard: &rcu::Guard) -> Option<ARef<Entry>> {
         let phase = flow.phase();
         match phase {
             Phase::Orphan if self.orphans.load(Relaxed) >= MAX_ORPHANS => {
@@ -179,7 +175,7 @@ impl Namespace {
             }
             _ => {}
         }
-        let Ok(entry) = Entry::new(self, flow) else {
+        let Ok(entry) = Entry::new(self, flow, guard) else {
             self.count(Counter::NoMemory);
             return None;
         };
@@ -203,7 +199,7 @@ impl Namespace {
     }
 
     /// Takes a flow, whose lock the caller holds, out of the table.
-    pub(crate) fn remove(&self, entry: ArcBorrow<'_, Entry>, state: &mut State) {
+    pub(crate) fn remove(&self, entry: &Entry, state: &mut State) {
         if state.gone {
             return;
         }
@@ -212,7 +208,7 @@ impl Namespace {
         state.pin = None;
         self.leaves(state.flow.phase());
         Timer::cancel(entry);
-        self.flows.remove(&entry);
+        self.flows.remove(entry);
         self.changes.fetch_add(1, Relaxed);
     }
 
@@ -275,7 +271,7 @@ impl Namespace {
     }
 
     /// Calls `f` for each flow. Process context; `f` must not sleep.
-    pub(crate) fn each(&self, mut f: impl FnMut(ArcBorrow<'_, Entry>)) {
+    pub(crate) fn each(&self, mut f: impl FnMut(&Entry)) {
         let Ok(mut walk) = self.flows.walk() else {
             self.count(Counter::NoMemory);
             return;
@@ -290,7 +286,7 @@ impl Namespace {
     /// context. `None` if the flow has left the table.
     pub(crate) fn with<R>(
         &self,
-        entry: ArcBorrow<'_, Entry>,
+        entry: &Entry,
         prepare: Option<&mut dyn FnMut(&mut State)>,
         decide: impl FnOnce(&mut Flow, &Env, &mut Effects) -> R,
     ) -> Option<R> {
@@ -317,9 +313,9 @@ impl Namespace {
     }
 
     /// A flow's timer has expired. Softirq.
-    pub(crate) fn tick(&self, entry: Arc<Entry>) {
+    pub(crate) fn tick(&self, entry: ARef<Entry>) {
         self.with(
-            entry.as_arc_borrow(),
+            &entry,
             Some(&mut |state| state.armed = u64::MAX),
             |flow, env, fx| flow.tick(env, fx),
         );
@@ -335,11 +331,11 @@ impl Namespace {
                 {
                     let mut state = entry.state.lock();
                     let held = core::mem::take(&mut state.held);
-                    self.remove(entry.as_arc_borrow(), &mut state);
+                    self.remove(&entry, &mut state);
                     drop(state);
                     drop(held);
                 }
-                Timer::shutdown_sync(entry.as_arc_borrow());
+                Timer::shutdown_sync(&*entry);
             }
             if self.flows.is_empty() {
                 return;
@@ -418,7 +414,7 @@ impl Namespace {
         self.home.enter(found).unwrap_or(true)
     }
 
-    fn sweep(&self, entry: ArcBorrow<'_, Entry>) {
+    fn sweep(&self, entry: &Entry) {
         let Some(key) = entry.key() else { return };
         let ifindex = entry.state.lock().ifindex;
         let seen = self.has_socket(&key, ifindex);

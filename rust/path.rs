@@ -29,7 +29,7 @@ use crate::net::lookup;
 use crate::net::pernet::Net;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use kernel::prelude::*;
-use kernel::sync::{rcu, Arc, ArcBorrow};
+use kernel::sync::{aref::ARef, rcu, Arc};
 
 /// Bytes from which on the fixed part of a network header is there.
 const FIXED_HEADERS: usize = 40;
@@ -57,7 +57,7 @@ pub(crate) fn address(key: &Key) -> Option<Ends> {
 /// What becomes of a packet that belongs to no flow.
 enum Admission {
     /// It begins this one.
-    Flow(Arc<Entry>),
+    Flow(ARef<Entry>),
     /// It is not our business.
     Stranger,
     /// It is, and there is no room: nobody is to hear it.
@@ -194,14 +194,7 @@ impl Path {
             return self.decide(packet, entry, Dir::ToService, env, at, guard);
         }
         match self.admit(&mut packet, key, env, &at, guard) {
-            Admission::Flow(entry) => self.decide(
-                packet,
-                entry.as_arc_borrow(),
-                Dir::ToService,
-                env,
-                at,
-                guard,
-            ),
+            Admission::Flow(entry) => self.decide(packet, &entry, Dir::ToService, env, at, guard),
             Admission::Lost => packet.swallow(),
             Admission::Stranger => packet.accept(),
         }
@@ -282,7 +275,7 @@ impl Path {
     fn decide<'a>(
         &self,
         mut packet: Packet<'a>,
-        entry: ArcBorrow<'_, Entry>,
+        entry: &Entry,
         dir: Dir,
         env: &Env,
         at: wire::Measure,

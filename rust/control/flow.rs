@@ -21,7 +21,7 @@ use crate::netlink_gen as nl;
 use crate::path;
 use core::ops::Deref;
 use kernel::prelude::*;
-use kernel::sync::{rcu, Arc};
+use kernel::sync::{aref::ARef, rcu, Arc};
 
 const FLOW: KeyAttrs = KeyAttrs {
     caddr: nl::A_FLOW_CLIENT_ADDR,
@@ -184,14 +184,14 @@ struct Request<'a> {
 
 impl Request<'_> {
     /// The flow, which must be there.
-    fn find(&self) -> Result<Arc<Entry>> {
+    fn find(&self) -> Result<ARef<Entry>> {
         let guard = rcu::read_lock();
         let entry = self.namespace.find(&self.key, &guard).map(Into::into);
         entry.ok_or_else(|| self.error(nl::A_FLOW_CLIENT_ADDR, c"there is no such flow", ENOENT))
     }
 
     /// The flow, made from `claim` if there is none.
-    fn find_or_claim(&self, claim: &Claim) -> Result<Arc<Entry>> {
+    fn find_or_claim(&self, claim: &Claim) -> Result<ARef<Entry>> {
         let guard = rcu::read_lock();
         let env = self.env(&guard)?;
         if !env.policy.protect {
@@ -226,12 +226,12 @@ impl Request<'_> {
     /// Lets `decide` change the flow, and does what it asks for. `lend` is called before that.
     fn decide(
         &self,
-        entry: &Arc<Entry>,
+        entry: &ARef<Entry>,
         lend: Option<&mut dyn FnMut(&mut State)>,
         decide: impl FnOnce(&mut Flow, &Env, &mut Effects) -> Result<(), Misfit>,
     ) -> Result {
         self.namespace
-            .with(entry.as_arc_borrow(), lend, decide)
+            .with(entry, lend, decide)
             .ok_or(ENOENT)?
             .map_err(|why| misfit(self.info, why))
     }
@@ -277,7 +277,7 @@ pub(super) struct GetAll;
 /// Where a dump is: what is still to be walked, and a flow that did not fit.
 pub(super) struct Cursor {
     walk: Walk<Arc<Namespace>, Entry>,
-    waiting: Option<Arc<Entry>>,
+    waiting: Option<ARef<Entry>>,
 }
 
 impl Dump for GetAll {
@@ -331,7 +331,7 @@ fn commit(namespace: &Namespace, release: &Attrs<'_>) -> Result {
     let key = RELEASE.read(release)?;
     let start = release.u64(nl::A_RELEASE_OBJECT_START);
     let end = release.u64(nl::A_RELEASE_OBJECT_END);
-    let entry: Option<Arc<Entry>> = {
+    let entry: Option<ARef<Entry>> = {
         let guard = rcu::read_lock();
         namespace.find(&key, &guard).map(Into::into)
     };
@@ -340,7 +340,7 @@ fn commit(namespace: &Namespace, release: &Attrs<'_>) -> Result {
     else {
         return Ok(());
     };
-    namespace.with(entry.as_arc_borrow(), None, |flow, env, fx| {
+    namespace.with(&entry, None, |flow, env, fx| {
         if release.has(nl::A_RELEASE_BROKEN_OFF) {
             return flow.broken_off(start, env, fx);
         } else if release.has(nl::A_RELEASE_UNPROTECTED) {
@@ -531,7 +531,7 @@ impl Operation for SpliceDel {
                 EPERM,
             ));
         }
-        request.namespace.remove(entry.as_arc_borrow(), &mut state);
+        request.namespace.remove(&entry, &mut state);
         Ok(())
     }
 }

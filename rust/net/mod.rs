@@ -26,6 +26,7 @@ pub(crate) mod rhashtable;
 pub(crate) mod ringmem;
 mod series;
 pub(crate) mod skbuff;
+pub(crate) mod slab;
 pub(crate) mod time;
 pub(crate) mod timer;
 pub(crate) mod wait;

@@ -14,10 +14,7 @@ use kernel::{
     container_of,
     prelude::*,
     sync::{
-        atomic::{
-            ordering::Full,
-            Atomic,
-        },
+        atomic::{ordering::Full, Atomic},
         rcu::Guard,
     },
     task::might_sleep,

@@ -2,12 +2,12 @@
 
 //! The kernel's resizable hash table, of refcounted entries, read under RCU.
 //!
-//! An entry is an object in an [`Arc`] that embeds a [`Link`] (several, to be in several tables)
+//! An entry is an object behind [`ARef`]s that embeds a [`Link`] (several, to be in several tables)
 //! and says so with [`impl_has_link!`]. The table owns one reference to each of its entries. When
 //! an entry leaves, that reference is dropped *after a grace period*. So whatever a reader finds
 //! under the RCU read lock has a reference count above zero for as long as it holds that lock, and
-//! it may take a reference of its own, for there is nothing like `refcount_inc_not_zero()` in a
-//! kernel `Arc`.
+//! it may take a reference of its own, for there is nothing like `refcount_inc_not_zero()` in an
+//! `ARef`.
 //!
 //! A consequence: the last reference may be dropped in softirq context, so dropping an entry must
 //! not sleep.
@@ -25,12 +25,13 @@ use kernel::{
     error::{from_err_ptr, to_result},
     prelude::*,
     sync::{
+        aref::{ARef, AlwaysRefCounted},
         atomic::{
             ordering::{Acquire, Relaxed, Release},
             Atomic,
         },
         rcu::Guard,
-        Arc, ArcBorrow,
+        Arc,
     },
     types::Opaque,
 };
@@ -127,8 +128,8 @@ impl<T: HasLink<ID>, const ID: u64> Link<T, ID> {
     ///
     /// # Safety
     ///
-    /// `rcu` must be that of a link in an object of type `T` in an `Arc`; the caller gives up the
-    /// reference.
+    /// `rcu` must be that of a link in an object of type `T`; the caller gives up a reference to
+    /// it.
     unsafe extern "C" fn left(rcu: *mut bindings::callback_head) {
         let rcu = Opaque::cast_from(rcu);
         // SAFETY: By the contract of this function.
@@ -136,8 +137,22 @@ impl<T: HasLink<ID>, const ID: u64> Link<T, ID> {
         // SAFETY: The reference keeps the object alive. RCU is done with `rcu` when it calls, so
         // the link may be used again.
         unsafe { (*link).state.store(state::IDLE, Release) };
-        // SAFETY: By the contract of this function; `insert` leaked it by `Arc::into_raw`.
-        drop(unsafe { Arc::from_raw(T::link_container_of(link)) });
+        // SAFETY: By the contract of this function; `insert` leaked it by `ARef::into_raw`.
+        drop(unsafe { reference(link) });
+    }
+}
+
+/// The reference that a table has to the object of `link`, to be dropped.
+///
+/// # Safety
+///
+/// It must be the caller's to drop.
+unsafe fn reference<T: HasLink<ID>, const ID: u64>(link: *const Link<T, ID>) -> ARef<T> {
+    // SAFETY: The link is in a valid object, so neither is null. The reference is the caller's.
+    unsafe {
+        ARef::from_raw(NonNull::new_unchecked(
+            T::link_container_of(link).cast_mut(),
+        ))
     }
 }
 
@@ -147,7 +162,7 @@ impl<T: HasLink<ID>, const ID: u64> Link<T, ID> {
 ///
 /// The two functions must be inverses of each other.
 pub(crate) unsafe trait HasLink<const ID: u64 = 0>:
-    Sized + Send + Sync + 'static
+    AlwaysRefCounted + Sized + Send + Sync + 'static
 {
     /// The link of an object.
     ///
@@ -199,7 +214,7 @@ pub(crate) use impl_has_link;
 /// Why an entry was not inserted.
 pub(crate) enum InsertError<'a, T> {
     /// There is one with the same key: this.
-    Exists(ArcBorrow<'a, T>),
+    Exists(&'a T),
     /// The table is full (`E2BIG`), memory is short (`ENOMEM`), the link is in use (`EBUSY`).
     Failed(Error),
 }
@@ -213,7 +228,7 @@ impl<T> From<InsertError<'_, T>> for Error {
     }
 }
 
-/// A hash table of `Arc<T>`, keyed by what is in the link number `ID` of `T`.
+/// A hash table of `ARef<T>`, keyed by what is in the link number `ID` of `T`.
 ///
 /// Lookup takes no lock; insertion and removal take one bit per bucket. All three are for any
 /// context. The table grows and shrinks by itself, in a work item.
@@ -221,7 +236,7 @@ impl<T> From<InsertError<'_, T>> for Error {
 pub(crate) struct RhashTable<T: HasLink<ID>, const ID: u64 = 0> {
     #[pin]
     ht: Opaque<bindings::rhashtable>,
-    _entries: PhantomData<Arc<T>>,
+    _entries: PhantomData<ARef<T>>,
     #[pin]
     _pin: PhantomPinned,
 }
@@ -251,7 +266,7 @@ impl<T: HasLink<ID>, const ID: u64> RhashTable<T, ID> {
 
     /// The entry with this key. Any context.
     #[inline]
-    pub(crate) fn get<'a>(&'a self, key: &Key, _guard: &'a Guard) -> Option<ArcBorrow<'a, T>> {
+    pub(crate) fn get<'a>(&'a self, key: &Key, _guard: &'a Guard) -> Option<&'a T> {
         // SAFETY: The table is initialised, `key` is as long as it says to C, and `_guard` holds
         // the RCU read lock.
         let link =
@@ -267,11 +282,11 @@ impl<T: HasLink<ID>, const ID: u64> RhashTable<T, ID> {
     /// See [`InsertError`]. The reference is dropped then.
     pub(crate) fn insert<'a>(
         &'a self,
-        entry: Arc<T>,
+        entry: ARef<T>,
         _guard: &'a Guard,
     ) -> Result<(), InsertError<'a, T>> {
         // SAFETY: `entry` is valid.
-        let link = unsafe { T::raw_get_link(Arc::as_ptr(&entry)) };
+        let link = unsafe { T::raw_get_link(&raw const *entry) };
         // SAFETY: The link is in `entry`.
         let state = unsafe { &(*link).state };
         // INVARIANT: `head` is ours from here on, until the state is set back or the entry removed.
@@ -279,7 +294,7 @@ impl<T: HasLink<ID>, const ID: u64> RhashTable<T, ID> {
             return Err(InsertError::Failed(EBUSY));
         }
         // The table's reference, to be there before anyone can find the entry.
-        let raw = Arc::into_raw(entry);
+        let raw = ARef::into_raw(entry);
         // SAFETY: The table is initialised; the link is in no table, and lives for as long as it
         // is in this one because of that reference.
         let found = unsafe {
@@ -296,8 +311,8 @@ impl<T: HasLink<ID>, const ID: u64> RhashTable<T, ID> {
         };
         // INVARIANT: The table did not take it.
         state.store(state::IDLE, Release);
-        // SAFETY: From `Arc::into_raw` above, and not taken by the table.
-        drop(unsafe { Arc::from_raw(raw) });
+        // SAFETY: From `ARef::into_raw` above, and not taken by the table.
+        drop(unsafe { ARef::from_raw(raw) });
         Err(error)
     }
 
@@ -321,7 +336,7 @@ impl<T: HasLink<ID>, const ID: u64> RhashTable<T, ID> {
         // INVARIANT: C returns 0 for one caller only, so `rcu` is ours.
         state.store(state::LEAVING, Relaxed);
         // SAFETY: `rcu` is in the object, which lives until the callback drops the table's
-        // reference, given up here. In an `Arc` it is, because `insert` took it out of one.
+        // reference, given up here.
         unsafe { bindings::call_rcu((*link).rcu.get(), Some(Link::<T, ID>::left)) };
         true
     }
@@ -362,10 +377,10 @@ impl<T: HasLink<ID>, const ID: u64> RhashTable<T, ID> {
     /// `link` must come from a table of this type, under the RCU read lock, which is to be held
     /// during `'a`.
     #[inline]
-    unsafe fn entry<'a>(link: NonNull<kernel::ffi::c_void>) -> ArcBorrow<'a, T> {
-        // SAFETY: The object is in an `Arc`, to which the table had a reference when the link was
-        // found, and drops it only after a grace period.
-        unsafe { ArcBorrow::from_raw(T::link_container_of(link.as_ptr().cast())) }
+    unsafe fn entry<'a>(link: NonNull<kernel::ffi::c_void>) -> &'a T {
+        // SAFETY: The table had a reference to the object when the link was found, and drops it
+        // only after a grace period.
+        unsafe { &*T::link_container_of(link.as_ptr().cast()) }
     }
 
     /// # Safety
@@ -380,7 +395,7 @@ impl<T: HasLink<ID>, const ID: u64> RhashTable<T, ID> {
         unsafe { (*link).state.store(state::IDLE, Release) };
         // SAFETY: The table's reference, leaked in `insert`. The table can have no readers, because
         // what they found borrows it.
-        drop(unsafe { Arc::from_raw(T::link_container_of(link)) });
+        drop(unsafe { reference(link) });
     }
 }
 
@@ -413,7 +428,7 @@ pub(crate) struct Walk<H, T: HasLink<ID>, const ID: u64 = 0> {
     iter: KBox<Opaque<bindings::rhashtable_iter>>,
     restarted: bool,
     _owner: H,
-    _entries: PhantomData<Arc<T>>,
+    _entries: PhantomData<ARef<T>>,
 }
 
 // SAFETY: The iterator is linked into the table, under its lock, and not bound to a thread between
@@ -442,7 +457,7 @@ impl<H, T: HasLink<ID>, const ID: u64> Walk<H, T, ID> {
     ///
     /// (Not an `Iterator`, which would invite `collect`.)
     #[allow(clippy::should_implement_trait)]
-    pub(crate) fn next(&mut self) -> Option<Arc<T>> {
+    pub(crate) fn next(&mut self) -> Option<ARef<T>> {
         let mut next = None;
         let _ = self.part(1, |entry| {
             next = Some(entry.into());
@@ -457,7 +472,7 @@ impl<H, T: HasLink<ID>, const ID: u64> Walk<H, T, ID> {
     /// released and other tasks may run.
     pub(crate) fn for_each<B>(
         &mut self,
-        mut f: impl FnMut(ArcBorrow<'_, T>) -> ControlFlow<B>,
+        mut f: impl FnMut(&T) -> ControlFlow<B>,
     ) -> ControlFlow<B> {
         const GROUP: usize = 64;
         while self.part(GROUP, &mut f)? {
@@ -476,7 +491,7 @@ impl<H, T: HasLink<ID>, const ID: u64> Walk<H, T, ID> {
     fn part<B>(
         &mut self,
         n: usize,
-        mut f: impl FnMut(ArcBorrow<'_, T>) -> ControlFlow<B>,
+        mut f: impl FnMut(&T) -> ControlFlow<B>,
     ) -> ControlFlow<B, bool> {
         let iter = self.iter.get();
         // SAFETY: By the type invariant. This takes the RCU read lock, released below.

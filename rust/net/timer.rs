@@ -10,10 +10,16 @@
 //! Lock order: a timer's own lock is innermost but for the timer wheel's.
 
 use super::{bindings, lock::SpinLockBh};
-use core::marker::{PhantomData, PhantomPinned};
+use core::{
+    marker::{PhantomData, PhantomPinned},
+    ptr::NonNull,
+};
 use kernel::{
     prelude::*,
-    sync::{Arc, ArcBorrow, LockClassKey},
+    sync::{
+        aref::{ARef, AlwaysRefCounted},
+        LockClassKey,
+    },
     task::might_sleep,
     time::{msecs_to_jiffies, Jiffies, Msecs},
     types::Opaque,
@@ -86,13 +92,13 @@ pub(crate) unsafe trait HasTimer<const ID: u64 = 0>: Sized {
 
 /// What happens when a timer expires.
 pub(crate) trait TimerCallback<const ID: u64 = 0>:
-    HasTimer<ID> + Send + Sync + 'static
+    HasTimer<ID> + AlwaysRefCounted + Send + Sync + 'static
 {
     /// Runs in softirq context, with the reference that the armed timer owned. May arm again.
-    fn expired(this: Arc<Self>);
+    fn expired(this: ARef<Self>);
 }
 
-/// A timer of the timer wheel (jiffy resolution, never early) inside of an `Arc<T>`.
+/// A timer of the timer wheel (jiffy resolution, never early) inside of an object behind `ARef<T>`s.
 ///
 /// It is in one of three states:
 ///
@@ -149,14 +155,14 @@ impl<T: TimerCallback<ID>, const ID: u64> Timer<T, ID> {
     ///
     /// Any context but hard interrupts. Does nothing, and returns false, after
     /// [`Timer::shutdown_sync`].
-    pub(crate) fn arm(object: ArcBorrow<'_, T>, delay: Msecs) -> bool {
+    pub(crate) fn arm(object: &T, delay: Msecs) -> bool {
         Self::arm_at(object, jiffies().wrapping_add(msecs_to_jiffies(delay)))
     }
 
     /// As [`Timer::arm`], at a given time of [`jiffies`].
-    pub(crate) fn arm_at(object: ArcBorrow<'_, T>, expires: Jiffies) -> bool {
-        let this = Self::of(&object);
-        let reference: Arc<T> = object.into();
+    pub(crate) fn arm_at(object: &T, expires: Jiffies) -> bool {
+        let this = Self::of(object);
+        let reference: ARef<T> = object.into();
         let shut_down = this.shut_down.lock();
         if *shut_down {
             return false;
@@ -165,7 +171,7 @@ impl<T: TimerCallback<ID>, const ID: u64> Timer<T, ID> {
         // below, before it can be taken back, as that is done under the lock. The callback may
         // come first, on another CPU; it takes a reference that exists already.
         if unsafe { bindings::mod_timer(this.timer.get(), expires) } == 0 {
-            let _ = Arc::into_raw(reference);
+            let _ = ARef::into_raw(reference);
         }
         true
     }
@@ -173,14 +179,14 @@ impl<T: TimerCallback<ID>, const ID: u64> Timer<T, ID> {
     /// Disarms the timer of `object`. Returns whether it was armed.
     ///
     /// Any context but hard interrupts. The callback may be running still.
-    pub(crate) fn cancel(object: ArcBorrow<'_, T>) -> bool {
-        let this = Self::of(&object);
+    pub(crate) fn cancel(object: &T) -> bool {
+        let this = Self::of(object);
         let _shut_down = this.shut_down.lock();
         // SAFETY: The timer is initialised.
         let armed = unsafe { bindings::timer_delete(this.timer.get()) } != 0;
         if armed {
             // SAFETY: It was armed, so it owned a reference, which is now ours.
-            unsafe { Self::put(&object) };
+            unsafe { Self::put(object) };
         }
         armed
     }
@@ -188,14 +194,14 @@ impl<T: TimerCallback<ID>, const ID: u64> Timer<T, ID> {
     /// Disarms the timer of `object` for good: when this returns, the callback is not running and
     /// never will again. Sleeps. Must not be called by the callback, nor with a lock held that the
     /// callback takes.
-    pub(crate) fn shutdown_sync(object: ArcBorrow<'_, T>) {
+    pub(crate) fn shutdown_sync(object: &T) {
         might_sleep();
-        let this = Self::of(&object);
+        let this = Self::of(object);
         *this.shut_down.lock() = true;
         // SAFETY: The timer is initialised. From the store above on, nobody arms it.
         if unsafe { bindings::timer_delete_sync(this.timer.get()) } != 0 {
             // SAFETY: It was armed, so it owned a reference, which is now ours.
-            unsafe { Self::put(&object) };
+            unsafe { Self::put(object) };
         }
     }
 
@@ -209,10 +215,10 @@ impl<T: TimerCallback<ID>, const ID: u64> Timer<T, ID> {
     ///
     /// # Safety
     ///
-    /// `object` must be in an `Arc`, and the timer's reference the caller's to drop.
+    /// The timer's reference must be the caller's to drop.
     unsafe fn put(object: &T) {
-        // SAFETY: By the contract of this function; `arm_at` leaked it by `Arc::into_raw`.
-        drop(unsafe { Arc::from_raw(object) });
+        // SAFETY: By the contract of this function; `arm_at` leaked it by `ARef::into_raw`.
+        drop(unsafe { ARef::from_raw(NonNull::from(object)) });
     }
 
     /// # Safety
@@ -222,7 +228,11 @@ impl<T: TimerCallback<ID>, const ID: u64> Timer<T, ID> {
         let this = Opaque::cast_from(timer).cast::<Self>();
         // SAFETY: `timer` is the first field of a `Self` (which is `repr(C)`) in an object that
         // the armed timer's reference keeps alive; that reference goes to the callback.
-        T::expired(unsafe { Arc::from_raw(T::timer_container_of(this)) });
+        T::expired(unsafe {
+            ARef::from_raw(NonNull::new_unchecked(
+                T::timer_container_of(this).cast_mut(),
+            ))
+        });
     }
 }
 
