@@ -34,6 +34,7 @@ const RESTART: Duration = Duration::from_secs(10);
 
 /// How often the gateway is asked while all is well.
 pub const CALM: Duration = Duration::from_secs(1);
+
 /// Sessions of a node that are remembered so that their heartbeats are not taken again.
 const OLD_SESSIONS: usize = 256;
 
