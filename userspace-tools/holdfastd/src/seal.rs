@@ -99,6 +99,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_secret_that_others_can_read_is_refused() {
+        use std::io::Write;
+        use std::os::unix::fs::PermissionsExt;
+
+        let path = std::env::temp_dir().join(format!("holdfast-secret-{}", std::process::id()));
+        let mut f = std::fs::File::create(&path).unwrap();
+        f.write_all(&[b'x'; 40]).unwrap();
+        f.set_permissions(std::fs::Permissions::from_mode(0o644))
+            .unwrap();
+        assert!(Secret::read(&path).err().unwrap().contains("644"));
+        f.set_permissions(std::fs::Permissions::from_mode(0o600))
+            .unwrap();
+        assert!(Secret::read(&path).is_ok());
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
     fn only_what_was_sealed_opens() {
         let secret = Secret::new(&[7; 32]).unwrap();
         let seal = Seal::new(&secret, "beat");

@@ -8,6 +8,7 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
+use super::node::{self, free_ports, Node};
 use super::*;
 
 fn observing() -> (Engine<FakeKernel>, FakeKernel) {
@@ -40,7 +41,7 @@ fn nothing_of_an_observed_service_is_taken_over() {
     for r in [record(1), downloading(2)] {
         e.store.apply("b", Update::Put(r.encode(0)), 0);
     }
-    let unprotected = libholdfast::record::Record {
+    let unprotected = Record {
         state: State::Unprotected(libholdfast::http::Doubt::ALL[0]),
         ..record(3)
     };
@@ -130,18 +131,7 @@ impl Drop for Folder {
 
 /// A configuration of node `a` or `b`; the local server is at `check`.
 fn config(name: &str, ports: [u16; 2], check: &str) -> String {
-    let (i, other) = if name == "a" { (0, "b") } else { (1, "a") };
-    format!(
-        "[node]\nname = {name:?}\npriority = {i}\nlisten = \"127.0.0.1:{}\"\n\
-         secret-file = \"/none\"\n[readiness]\ninterval-ms = 100\n\
-         [hooks]\nup = [\"true\"]\ndown = [\"true\"]\n\
-         [[peer]]\nname = {other:?}\npriority = {}\naddress = \"127.0.0.1:{}\"\n\
-         [[service]]\nname = \"web\"\naddress = \"192.0.2.10/24\"\ninterface = \"none0\"\n\
-         port = 80\ncheck = {check:?}\n",
-        ports[i],
-        1 - i,
-        ports[1 - i],
-    )
+    node::config(name, ports, check, "true")
 }
 
 async fn start(file: &Path, text: &str, boot: u64) -> Node {
@@ -191,36 +181,6 @@ async fn web(etag: &'static str) -> std::net::SocketAddr {
     at
 }
 
-/// What the kernel of a node logs of a request and the head of its response.
-async fn serve_on(node: &Node) {
-    let ack = 1000 + GET.len() as u64;
-    let whats = [
-        What::Opened {
-            desc: desc(1),
-            start: 2000,
-            request: 1000,
-            ts: None,
-        },
-        What::Object {
-            start: 2000,
-            request: 1000,
-        },
-        What::C2s {
-            pos: 1000,
-            ack: 2000,
-            data: GET.to_vec(),
-            ts: None,
-        },
-        What::S2c {
-            pos: 2000,
-            ack,
-            data: HEAD.to_vec(),
-        },
-    ];
-    let entries = whats.into_iter().map(|w| entry(1, w)).collect();
-    node.log.send(entries).await.unwrap();
-}
-
 #[tokio::test]
 async fn a_node_is_ready_once_it_has_all_records_and_the_same_objects() {
     let here = LocalSet::new();
@@ -234,7 +194,7 @@ async fn a_node_is_ready_once_it_has_all_records_and_the_same_objects() {
         until_ready(&b, "b is ready", |r| r["ready"] == true).await;
         until_ready(&a, "a is ready", |r| r["ready"] == true).await;
 
-        serve_on(&a).await;
+        a.serves().await;
         let same = |r: &Value| r["objects_same"] == 1 && r["ready"] == true;
         until_ready(&b, "b has the object", same).await;
 
@@ -362,14 +322,11 @@ async fn a_weaker_policy_waits_until_no_record_promises_more() {
         a.until("a is linked", |v| v["peers"]["linked"] == true)
             .await;
         until_ready(&b, "b is ready", |r| r["ready"] == true).await;
-        serve_on(&a).await;
+        a.serves().await;
         b.until("b has the record", |v| v["status"]["records_of_peers"] == 1)
             .await;
-        let committed = || {
-            let calls = a.kernel.calls.borrow();
-            calls.iter().any(|c| matches!(c, Call::Commit(_)))
-        };
-        a.until("committed", |_| committed()).await;
+        a.until("committed", |_| a.did(|c| matches!(c, Call::Commit(_))))
+            .await;
         a.kernel.take();
         std::fs::write(&file, format!("{text}mode = \"observe\"\n")).unwrap();
         let told = a.ask(Request::Reload).await;
@@ -409,7 +366,7 @@ async fn a_peer_that_is_added_later_is_heard_and_told() {
         timeout(Duration::from_secs(10), taken).await.unwrap();
 
         // It goes and comes again, and its records with it.
-        serve_on(&b).await;
+        b.serves().await;
         a.until("a has the record", |v| v["status"]["records_of_peers"] == 1)
             .await;
         std::fs::write(&file, &stranger).unwrap();
@@ -462,7 +419,7 @@ async fn metrics_say_what_the_daemon_and_the_module_count() {
         until_ready(&a, "a is ready", |r| r["ready"] == true).await;
         a.until("a is linked", |v| v["peers"]["linked"] == true)
             .await;
-        serve_on(&a).await;
+        a.serves().await;
         b.until("b has it", |v| v["status"]["records_of_peers"] == 1)
             .await;
         let of = |v: Value| v["text"].as_str().unwrap().to_owned();

@@ -1,0 +1,450 @@
+// SPDX-License-Identifier: GPL-2.0-or-later OR MIT
+
+//! Whole recoveries against a stand-in for the kernel.
+
+use super::*;
+
+#[test]
+fn a_response_leaves_when_a_peer_has_its_record() {
+    let (mut e, kernel) = engine();
+    e.quorum.join("b");
+    let (number, all) = e.snapshot(0);
+    assert_eq!(all, vec![Update::Begin]);
+    e.quorum.confirm("b", number);
+    serve(&mut e);
+    assert_eq!(kernel.take(), vec![]);
+    let updates = e.take_updates();
+    assert!(matches!(updates.last(), Some((_, Update::Put(_)))));
+    e.quorum.confirm("b", updates.last().unwrap().0);
+    e.settle();
+    let end = Some(2000 + HEAD.len() as u64 + 1000);
+    let want = Release {
+        object_start: Some(2000),
+        object_end: end,
+        ..Release::default()
+    };
+    assert_eq!(kernel.take(), vec![Call::Commit(want)]);
+}
+
+#[test]
+fn how_far_a_response_has_come_travels_with_heartbeats() {
+    let (mut e, _) = engine();
+    serve(&mut e);
+    e.take_updates();
+    assert_eq!(e.take_marks(0), []);
+    for acked in [2500, 2700] {
+        let ts = Some((3, 4));
+        e.hear(entry(1, What::Progress { acked, ts }), 0);
+    }
+    assert_eq!(e.take_updates(), [], "nothing waits for it");
+    let marks = e.take_marks(0);
+    assert!(matches!(
+        marks[..],
+        [Update::Mark {
+            acked: 2700,
+            ts: Some((3, 4)),
+            ..
+        }]
+    ));
+    assert_eq!(e.take_marks(0), []);
+}
+
+#[test]
+fn without_peers_a_response_leaves_at_once_and_is_counted() {
+    let (mut e, kernel) = engine();
+    serve(&mut e);
+    assert!(matches!(kernel.take()[..], [Call::Commit(_)]));
+    assert_eq!(e.quorum.alone, 1);
+}
+
+#[test]
+fn what_one_node_records_another_one_continues() {
+    let (mut a, _) = engine();
+    serve(&mut a);
+    let (mut b, kernel) = engine();
+    for (_, update) in a.take_updates() {
+        b.store.apply("a", update, 0);
+    }
+    assert_eq!(b.take_over(key(1).service.ip(), 10), 1);
+    assert_eq!(kernel.take(), vec![Call::Locate(key(1), 1999)]);
+
+    let body = 2000 + HEAD.len() as u64;
+    let c2s_next = 1000 + GET.len() as u64;
+    let located = What::Located {
+        desc: desc(1),
+        word: word(body + 400, c2s_next),
+        ts: None,
+    };
+    b.hear(entry(1001, located), 20);
+    let calls = kernel.take();
+    let [Call::Recover {
+        at,
+        c2s_next: next,
+        request,
+        ..
+    }] = &calls[..]
+    else {
+        panic!("{calls:?}")
+    };
+    assert_eq!((*at, *next), (body + 400, c2s_next));
+    assert!(String::from_utf8_lossy(request).contains("Range: bytes=400-"));
+
+    let answer = b"HTTP/1.1 206 P\r\nContent-Length: 600\r\nETag: \"e\"\r\n\
+        Content-Range: bytes 400-999/1000\r\n\r\n";
+    let said = |pos, data: &[u8]| {
+        entry(
+            1002,
+            What::Answer {
+                pos,
+                data: data.to_vec(),
+                fin: false,
+            },
+        )
+    };
+    b.hear(said(0, b"of another ghost"), 30);
+    b.hear(entry(1002, What::Asked), 30);
+    b.hear(said(0, &answer[..30]), 30);
+    assert_eq!(kernel.take(), vec![]);
+    // More comes between our look at the log and the join.
+    kernel.joins.borrow_mut().push(Refused::Again);
+    b.hear(said(30, &answer[30..]), 31);
+    assert_eq!(kernel.take(), vec![]);
+    b.hear(said(answer.len() as u64, b"body"), 32);
+    let answer_length = answer.len() as u64 + 4;
+    let join = Call::Join {
+        prefix: b"body".to_vec(),
+        answer_length,
+        object_end: Some(body + 1000),
+    };
+    assert_eq!(kernel.take(), vec![join]);
+    // However long the client does not read.
+    b.tick(3_600_000 * 1_000_000);
+    assert_eq!(kernel.take(), vec![]);
+    b.hear(entry(1002, What::Spliced { pos: body + 404 }), 33);
+    assert_eq!(b.counts.get("flows-recovered"), Some(&1));
+    // From here on it is a flow like any other, and the others know whose it is.
+    let (_, t) = b.flows().next().unwrap();
+    assert_eq!(t.record().generation, 1);
+    b.hear(
+        entry(
+            1002,
+            What::Object {
+                start: body + 1000,
+                request: c2s_next,
+            },
+        ),
+        40,
+    );
+    assert_eq!(b.flows().filter(|(_, t)| t.is_dead()).count(), 0);
+    b.hear(entry(1002, What::Closed { ended: true }), 50);
+    assert!(matches!(
+        b.take_updates().last(),
+        Some((_, Update::Drop { generation: 1, .. }))
+    ));
+}
+
+#[test]
+fn an_idle_flow_waits_for_its_client() {
+    let (mut e, kernel) = engine();
+    e.store.apply("b", Update::Put(record(1).encode(0)), 0);
+    e.take_over(key(1).service.ip(), 0);
+    assert_eq!(kernel.take(), vec![]);
+    let orphan = What::Orphan {
+        desc: desc(1),
+        word: word(2000, 1000),
+        ts: None,
+    };
+    e.hear(entry(1, orphan), 0);
+    let want = Call::Recover {
+        key: key(1),
+        at: 2000,
+        c2s_next: 1000,
+        request: vec![],
+        local_port: None,
+    };
+    assert_eq!(kernel.take(), vec![want]);
+}
+
+#[test]
+fn an_unprotected_flow_ends_though_its_client_is_silent() {
+    let (mut e, kernel) = engine();
+    let mut lost = record(1);
+    lost.state = State::Unprotected(Doubt::Tls);
+    e.store.apply("b", Update::Put(lost.encode(0)), 0);
+    e.take_over(key(1).service.ip(), 0);
+    e.tick(1_999 * 1_000_000);
+    assert_eq!(kernel.take(), vec![]);
+    e.tick(2_000 * 1_000_000);
+    assert_eq!(kernel.take(), vec![Call::Locate(key(1), 1999)]);
+    let located = What::Located {
+        desc: desc(1),
+        word: word(99_000, 1500),
+        ts: None,
+    };
+    e.hear(entry(1001, located), 0);
+    assert_eq!(kernel.take(), vec![Call::End(key(1), Verdict::Reset)]);
+}
+
+#[test]
+fn an_orphan_without_record_is_left_to_the_stack() {
+    let (mut e, kernel) = engine();
+    let orphan = What::Orphan {
+        desc: desc(1),
+        word: word(2000, 1000),
+        ts: None,
+    };
+    e.hear(entry(1, orphan), 0);
+    assert_eq!(kernel.take(), vec![Call::End(key(1), Verdict::Pass)]);
+}
+
+#[test]
+fn a_wrong_answer_and_a_silent_client_are_reset() {
+    let (mut e, kernel) = engine();
+    e.store.apply("b", Update::Put(downloading(1).encode(0)), 0);
+    e.store.apply("b", Update::Put(downloading(2).encode(0)), 0);
+    e.take_over(key(1).service.ip(), 0);
+    let located = What::Located {
+        desc: desc(1),
+        word: word(2300, 1000),
+        ts: None,
+    };
+    e.hear(entry(1001, located), 0);
+    kernel.take();
+    let id = 1003;
+    let wrong = b"HTTP/1.1 404 N\r\nContent-Length: 0\r\n\r\n".to_vec();
+    e.hear(entry(id, What::Asked), 0);
+    e.hear(
+        entry(
+            id,
+            What::Answer {
+                pos: 0,
+                data: wrong,
+                fin: false,
+            },
+        ),
+        0,
+    );
+    assert_eq!(kernel.take(), vec![Call::End(key(1), Verdict::Reset)]);
+    e.tick(59_999 * 1_000_000);
+    assert_eq!(kernel.take(), vec![]);
+    e.tick(60_000 * 1_000_000);
+    assert_eq!(kernel.take(), vec![Call::End(key(2), Verdict::Abandon)]);
+    assert_eq!(e.counts.get("recovery-silent"), Some(&1));
+    // It is kept as an idle one and goes on when it speaks.
+    let orphan = What::Orphan {
+        desc: desc(2),
+        word: word(2300, 1000),
+        ts: None,
+    };
+    e.hear(entry(9, orphan), 60_001 * 1_000_000);
+    assert!(matches!(
+        kernel.take()[..],
+        [Call::Recover { at: 2300, .. }]
+    ));
+}
+
+#[test]
+fn a_silent_client_is_probed_anew_until_its_time_is_over() {
+    let (mut e, kernel) = engine();
+    e.store.apply("b", Update::Put(downloading(1).encode(0)), 0);
+    e.take_over(key(1).service.ip(), 0);
+    assert_eq!(kernel.take(), vec![Call::Locate(key(1), 1999)]);
+    let silent = || What::Failed {
+        why: Failure::Silent,
+    };
+    for n in 1..6 {
+        let now = n * 10_000_000_000;
+        e.hear(entry(1000 + n as u64, silent()), now);
+        e.tick(now + 1);
+        assert_eq!(kernel.take(), vec![Call::Locate(key(1), 1999)], "{n}");
+    }
+    e.hear(entry(1006, silent()), 60_000_000_000);
+    e.tick(60_000_000_001);
+    assert_eq!(kernel.take(), vec![]);
+    assert_eq!(e.rescues.len(), (1, 0));
+}
+
+#[test]
+fn an_idle_flow_is_forgotten_everywhere_when_its_time_is_over() {
+    let (mut e, kernel) = engine();
+    e.limits.idle_s = 600;
+    let mut third = engine().0;
+    for store in [&mut e.store, &mut third.store] {
+        store.apply("b", Update::Put(record(1).encode(0)), 0);
+    }
+    e.take_over(key(1).service.ip(), 0);
+    e.tick(599_000_000_000);
+    assert_eq!(e.rescues.len(), (1, 0));
+    e.tick(601_000_000_000);
+    assert_eq!(e.rescues.len(), (0, 0));
+    assert_eq!(e.counts.get("recovery-expired"), Some(&1));
+    assert_eq!(kernel.take(), vec![]);
+    for (_, update) in e.take_updates() {
+        third.store.apply("a", update, 0);
+    }
+    assert_eq!((third.store.count(), third.store.refused), (0, 0));
+}
+
+#[test]
+fn a_server_that_is_not_up_yet_is_asked_again_and_a_silent_client_may_speak_later() {
+    let (mut e, kernel) = engine();
+    e.store.apply("b", Update::Put(downloading(1).encode(0)), 0);
+    e.take_over(key(1).service.ip(), 0);
+    let silent = What::Failed {
+        why: Failure::Silent,
+    };
+    e.hear(entry(1001, silent), 0);
+    kernel.take();
+    let orphan = What::Orphan {
+        desc: desc(1),
+        word: word(2300, 1000),
+        ts: None,
+    };
+    e.hear(entry(7, orphan), 0);
+    assert!(matches!(
+        kernel.take()[..],
+        [Call::Recover { at: 2300, .. }]
+    ));
+    let mut now = 0;
+    for id in 1002..1010 {
+        e.hear(entry(id, What::Asked), now);
+        e.hear(
+            entry(
+                id,
+                What::Failed {
+                    why: Failure::Server,
+                },
+            ),
+            now,
+        );
+        assert_eq!(kernel.take(), vec![]);
+        e.tick(now + 40_000_000);
+        assert_eq!(kernel.take(), vec![]);
+        now += 50_000_000;
+        e.tick(now);
+        assert!(matches!(
+            kernel.take()[..],
+            [Call::Recover { at: 2300, .. }]
+        ));
+    }
+    e.hear(entry(1010, What::Asked), now);
+    e.hear(
+        entry(
+            1010,
+            What::Failed {
+                why: Failure::Server,
+            },
+        ),
+        9_960_000_000,
+    );
+    assert_eq!(kernel.take(), vec![Call::End(key(1), Verdict::Reset)]);
+}
+
+#[test]
+fn no_more_flows_at_once_than_the_limit() {
+    let (mut e, kernel) = engine();
+    e.limits.concurrency = 3;
+    for n in 0..10 {
+        e.store.apply("b", Update::Put(downloading(n).encode(0)), 0);
+    }
+    e.take_over(key(1).service.ip(), 0);
+    assert_eq!(kernel.take().len(), 3);
+    e.hear(
+        entry(
+            1001,
+            What::Failed {
+                why: Failure::Reset(1),
+            },
+        ),
+        0,
+    );
+    e.tick(1);
+    assert_eq!(kernel.take().len(), 1);
+}
+
+/// The local server of flow 1 closes where the client is at `acked`.
+fn lose(e: &mut Engine<FakeKernel>, acked: u64, now: i64) {
+    e.hear(entry(1, What::Lost { acked }), now);
+}
+
+#[test]
+fn a_server_that_dies_is_waited_for_and_then_another_node() {
+    let (mut e, kernel) = engine();
+    serve(&mut e);
+    kernel.take();
+    lose(&mut e, 2400, 0);
+    assert_eq!(kernel.take(), vec![Call::Locate(key(1), 1999)]);
+    let body = 2000 + HEAD.len() as u64;
+    let located = What::Located {
+        desc: desc(1),
+        word: word(body + 400, 1000 + GET.len() as u64),
+        ts: None,
+    };
+    e.hear(entry(1001, located), 0);
+    let failed = || What::Failed {
+        why: Failure::Server,
+    };
+    for id in 1002..1012 {
+        assert!(matches!(kernel.take()[..], [Call::Recover { .. }]));
+        let now = i64::from(id as u16 - 1002) * 300_000_000;
+        e.hear(entry(id, What::Asked), now);
+        e.hear(entry(id, failed()), now);
+        assert!(!e.restarts.take_gone(), "before restart-ms");
+        e.tick(now + 250_000_000);
+    }
+    kernel.take();
+    e.hear(entry(1012, What::Asked), 3_100_000_000);
+    e.hear(entry(1012, failed()), 3_100_000_000);
+    assert!(e.restarts.take_gone());
+    // Nobody else is there.
+    e.server_is_gone(3_100_000_000);
+    assert_eq!(kernel.take(), vec![Call::End(key(1), Verdict::Reset)]);
+}
+
+#[test]
+fn a_close_that_cannot_be_made_up_for_passes() {
+    // Nothing was asked.
+    let (mut e, kernel) = engine();
+    let opened = What::Opened {
+        desc: desc(1),
+        start: 2000,
+        request: 1000,
+        ts: None,
+    };
+    e.hear(entry(1, opened), 0);
+    lose(&mut e, 2000, 0);
+    assert_eq!(kernel.take(), vec![Call::End(key(1), Verdict::Pass)]);
+    assert_eq!(e.flows().count(), 1, "it is tracked on");
+    // The server closes at the same byte again.
+    let (mut e, kernel) = engine();
+    serve(&mut e);
+    kernel.take();
+    e.restarts.seen_at(key(1), 2400);
+    lose(&mut e, 2400, 0);
+    assert_eq!(kernel.take(), vec![Call::End(key(1), Verdict::Pass)]);
+}
+
+#[test]
+fn an_old_owner_lets_its_flows_go_without_a_word() {
+    let (mut e, kernel) = engine();
+    serve(&mut e);
+    kernel.take();
+    e.abandon(key(1).service.ip());
+    assert_eq!(kernel.take(), vec![Call::End(key(1), Verdict::Abandon)]);
+}
+
+#[test]
+fn only_what_a_successor_cannot_continue_is_waited_for() {
+    let (mut e, kernel) = engine();
+    serve(&mut e);
+    let addr = key(1).service.ip();
+    assert_eq!(e.stuck(addr), vec![]);
+    e.hear(entry(1, What::Unprotected { reason: 1 }), 0);
+    assert_eq!(e.stuck(addr), vec![key(1)]);
+    kernel.take();
+    assert_eq!(e.hand_over(addr, 0), (0, 1));
+    assert_eq!(kernel.take(), vec![Call::End(key(1), Verdict::Reset)]);
+    e.hear(entry(1, What::Closed { ended: true }), 0);
+    assert!(e.handed.is_complete());
+    assert_eq!(e.flows().count(), 0);
+}
