@@ -2,6 +2,9 @@
 
 //! A board on a terminal of any size: what does not fit is left out, the least important first.
 
+mod columns;
+mod units;
+
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Alignment, Rect};
 use ratatui::style::{Color, Modifier, Style};
@@ -9,9 +12,11 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Clear, Paragraph, Widget};
 use serde_json::Value;
 
-use super::board::{Board, Row};
+use super::board::Board;
 use super::look::Daemon;
 use crate::time;
+use columns::{columns, Column};
+use units::{rate, span};
 
 const KEYS: &str = "q end  s order  f service  p pause  h help";
 
@@ -60,80 +65,6 @@ impl Paint {
         }
     }
 }
-
-/// A column of connections.
-struct Column {
-    title: &'static str,
-    width: usize,
-    /// Numbers stand on the right.
-    right: bool,
-    /// Columns with higher numbers go first where room is short.
-    rank: u8,
-    text: fn(&Row) -> String,
-}
-
-const COLUMNS: [Column; 8] = [
-    Column {
-        title: "CLIENT",
-        width: 21,
-        right: false,
-        rank: 0,
-        text: |r| r.key.client.to_string(),
-    },
-    Column {
-        title: "SERVICE",
-        width: 21,
-        right: false,
-        rank: 5,
-        text: |r| r.key.service.to_string(),
-    },
-    Column {
-        title: "PHASE",
-        width: 8,
-        right: false,
-        rank: 3,
-        text: |r| r.phase.name().to_owned(),
-    },
-    Column {
-        title: "PROTECTED",
-        width: 18,
-        right: false,
-        rank: 2,
-        text: |r| r.protection.clone().unwrap_or_else(|| "-".into()),
-    },
-    Column {
-        title: "RATE",
-        width: 9,
-        right: true,
-        rank: 1,
-        text: |r| r.bytes_per_second.map_or_else(|| "-".into(), rate),
-    },
-    Column {
-        title: "STALL",
-        width: 6,
-        right: true,
-        rank: 4,
-        text: |r| {
-            r.stalled_ms
-                .filter(|ms| *ms > 0)
-                .map_or_else(|| "-".into(), span)
-        },
-    },
-    Column {
-        title: "AGE",
-        width: 7,
-        right: true,
-        rank: 6,
-        text: |r| format!("{}{}", if r.older { ">" } else { "" }, span(r.age_ms)),
-    },
-    Column {
-        title: "GEN",
-        width: 4,
-        right: true,
-        rank: 7,
-        text: |r| r.generation.to_string(),
-    },
-];
 
 /// A board as a widget.
 pub(super) struct View<'a> {
@@ -438,35 +369,6 @@ fn help(area: Rect, buffer: &mut Buffer) {
     Paragraph::new(lines).block(block).render(over, buffer);
 }
 
-/// The columns that fit into `width`, each with its own.
-fn columns(rows: &[Row], width: usize) -> Vec<(&'static Column, usize)> {
-    let wide = |c: &Column| {
-        // Addresses of IPv6 are as long as they are; other texts are cut.
-        let longest = rows.iter().map(|r| (c.text)(r).len()).max().unwrap_or(0);
-        match c.title {
-            "CLIENT" | "SERVICE" | "PROTECTED" => longest.clamp(c.width, 47),
-            _ => longest.max(c.width),
-        }
-    };
-    let mut chosen = Vec::new();
-    let mut used = 0;
-    for rank in 0..COLUMNS.len() as u8 {
-        let Some(column) = COLUMNS.iter().find(|c| c.rank == rank) else {
-            continue;
-        };
-        let wide = wide(column);
-        if used + wide > width && !chosen.is_empty() {
-            break;
-        }
-        used += wide + 1;
-        chosen.push((column, wide));
-    }
-    // As they stand above, whatever their rank.
-    let place = |c: &Column| COLUMNS.iter().position(|d| d.title == c.title);
-    chosen.sort_by_key(|(c, _)| place(c));
-    chosen
-}
-
 /// An event of the timeline: when, what, and what else there is to it.
 fn event(e: &Value) -> String {
     let at = time::clock(number(&e["wall_ms"]));
@@ -483,34 +385,6 @@ fn log(log: &Value) -> String {
             format!("  log {} % full", unread.saturating_mul(100) / size)
         }
         _ => String::new(),
-    }
-}
-
-/// Bytes in a second with a unit, in at most nine characters.
-fn rate(bytes: u64) -> String {
-    let mut value = bytes as f64;
-    for unit in ["B/s", "kB/s", "MB/s", "GB/s"] {
-        if value < 999.5 {
-            return match unit {
-                "B/s" => format!("{bytes} {unit}"),
-                _ if value < 99.95 => format!("{value:.1} {unit}"),
-                _ => format!("{value:.0} {unit}"),
-            };
-        }
-        value /= 1000.0;
-    }
-    format!("{value:.0} TB/s")
-}
-
-/// A time with a unit.
-fn span(ms: u64) -> String {
-    match ms {
-        0..=999 => format!("{ms}ms"),
-        1000..=9_999 => format!("{:.1}s", ms as f64 / 1000.0),
-        10_000..=119_999 => format!("{}s", ms / 1000),
-        120_000..=7_199_999 => format!("{}m", ms / 60_000),
-        7_200_000..=172_799_999 => format!("{}h", ms / 3_600_000),
-        _ => format!("{}d", ms / 86_400_000),
     }
 }
 
@@ -679,37 +553,5 @@ EVENTS
             d.peers["peers"][0]["name"] = "\u{1b}[2J\nx".into();
         }
         assert!(!shown(&b, 100, 30).contains('\u{1b}'));
-    }
-
-    #[test]
-    fn numbers_have_units() {
-        let rates = [
-            0,
-            999,
-            1000,
-            99_950,
-            999_499,
-            999_500,
-            12_345_678_901,
-            u64::MAX,
-        ];
-        assert_eq!(
-            rates.map(rate),
-            [
-                "0 B/s",
-                "999 B/s",
-                "1.0 kB/s",
-                "100 kB/s",
-                "999 kB/s",
-                "1.0 MB/s",
-                "12.3 GB/s",
-                "18446744 TB/s"
-            ]
-        );
-        let spans = [0, 999, 1500, 65_000, 600_000, 7_200_000, 172_800_000];
-        assert_eq!(
-            spans.map(span),
-            ["0ms", "999ms", "1.5s", "65s", "10m", "2h", "2d"]
-        );
     }
 }
