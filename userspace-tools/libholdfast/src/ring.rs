@@ -18,23 +18,22 @@
 //!
 //! Nothing in the mapping is trusted: a record is copied out before it is looked at, by its own
 //! checked length, so that even a kernel gone mad makes an error of it and nothing worse.
-//!
-//! This is the only file of the tools with `unsafe` code.
-#![allow(unsafe_code)]
+
+mod sys;
 
 use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::path::Path;
-use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 pub use holdfast_core::ring::{flags, Kind, Record};
 use holdfast_core::ring::{ALIGN, HEADER};
 
 use crate::error::{Error, Result};
+use sys::{page_size, Mapping};
 
 /// Where the log is.
 pub const DEVICE: &str = "/dev/holdfast";
@@ -192,19 +191,7 @@ impl Ring {
         let millis = timeout.map_or(-1, |t| {
             libc::c_int::try_from(t.as_nanos().div_ceil(1_000_000)).unwrap_or(libc::c_int::MAX)
         });
-        let mut poll = libc::pollfd {
-            fd: self.as_raw_fd(),
-            events: libc::POLLIN,
-            revents: 0,
-        };
-        // SAFETY: One initialised structure, as said.
-        match unsafe { libc::poll(&mut poll, 1, millis) } {
-            ..0 => match io::Error::last_os_error() {
-                e if e.kind() == io::ErrorKind::Interrupted => Ok(false),
-                e => Err(Error::io("the log")(e)),
-            },
-            ready => Ok(ready > 0),
-        }
+        sys::poll(self.as_raw_fd(), millis).map_err(Error::io("the log"))
     }
 
     /// Records that were lost for want of room, as of the newest record read.
@@ -305,13 +292,6 @@ impl AsFd for Ring {
     }
 }
 
-fn page_size() -> usize {
-    // SAFETY: It has no requirements.
-    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-    // Linux always knows it.
-    usize::try_from(size).unwrap_or(4096)
-}
-
 /// Maps the producer page and all of the data.
 fn map_data(file: &File, page: usize) -> Result<Mapping> {
     let map = |size: usize| Mapping::new(file, page, page + size, libc::PROT_READ);
@@ -337,280 +317,5 @@ fn map_data(file: &File, page: usize) -> Result<Mapping> {
     })
 }
 
-/// A shared mapping.
-///
-/// # Invariants
-///
-/// `start` is the page-aligned start of a mapping of `len` bytes, at least a page, that is
-/// readable and lives as long as this. Its owner alone unmaps it.
-struct Mapping {
-    start: NonNull<u8>,
-    len: usize,
-}
-
-// SAFETY: A mapping belongs to the process, not to a thread. The words in it are accessed as
-// atomics, so that `&Mapping` may be shared too; but nobody needs that.
-unsafe impl Send for Mapping {}
-
-impl Mapping {
-    fn new(file: &File, offset: usize, len: usize, prot: libc::c_int) -> io::Result<Self> {
-        let offset = libc::off_t::try_from(offset).map_err(io::Error::other)?;
-        // SAFETY: Without MAP_FIXED it touches no memory that is in use. A length or an offset
-        // that does not suit is an error.
-        let start = unsafe {
-            libc::mmap(
-                ptr::null_mut(),
-                len,
-                prot,
-                libc::MAP_SHARED,
-                file.as_raw_fd(),
-                offset,
-            )
-        };
-        if start == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        // INVARIANT: Just mapped. No mapping begins at zero unless asked to.
-        let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::AddrNotAvailable)?;
-        Ok(Mapping { start, len })
-    }
-
-    /// Word number `index` of 64 bits.
-    fn word(&self, index: usize) -> &AtomicU64 {
-        let offset = index * size_of::<u64>();
-        assert!(offset + size_of::<u64>() <= self.len);
-        // SAFETY: In bounds, and aligned as the mapping is, by the type invariant. What else
-        // accesses it is the kernel, atomically too. A mapping that may not be written is only
-        // loaded from.
-        unsafe { AtomicU64::from_ptr(self.start.as_ptr().add(offset).cast()) }
-    }
-
-    /// The 32 bits at `offset`, a multiple of four.
-    fn half(&self, offset: usize) -> &AtomicU32 {
-        assert!(offset % size_of::<u32>() == 0 && offset + size_of::<u32>() <= self.len);
-        // SAFETY: As in `word`.
-        unsafe { AtomicU32::from_ptr(self.start.as_ptr().add(offset).cast()) }
-    }
-
-    /// Appends `len` bytes from `offset` on to `out`.
-    fn copy_to(&self, offset: usize, len: usize, out: &mut Vec<u8>) {
-        assert!(offset.checked_add(len).is_some_and(|end| end <= self.len));
-        out.reserve(len);
-        // SAFETY: The source is in bounds by the type invariant and the assertion; the
-        // destination was just reserved and overlaps no mapping. No reference into the mapping
-        // is made, so that one who changes it meanwhile, against the rules of the ring, spoils
-        // bytes that are judged later and nothing else.
-        unsafe {
-            let end = out.as_mut_ptr().add(out.len());
-            ptr::copy_nonoverlapping(self.start.as_ptr().add(offset), end, len);
-            out.set_len(out.len() + len);
-        }
-    }
-}
-
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        // SAFETY: By the type invariant it is ours, and no reference into it outlives `self`.
-        unsafe { libc::munmap(self.start.as_ptr().cast(), self.len) };
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use holdfast_core::ring::Producer;
-    use std::os::fd::FromRawFd;
-    use std::os::unix::fs::FileExt;
-
-    const SIZE: u64 = 4096;
-
-    /// The kernel's side, in memory.
-    struct Kernel {
-        file: File,
-        producer: Producer,
-        time: u64,
-    }
-
-    impl Kernel {
-        fn new() -> Self {
-            // SAFETY: The name is a C string; the descriptor is new and has no other owner.
-            let file = unsafe {
-                let fd = libc::memfd_create(c"ring".as_ptr(), libc::MFD_CLOEXEC);
-                assert!(fd >= 0);
-                File::from_raw_fd(fd)
-            };
-            let page = page_size() as u64;
-            file.set_len(2 * page + SIZE.max(page)).unwrap();
-            let kernel = Kernel {
-                file,
-                producer: Producer::new(SIZE),
-                time: 0,
-            };
-            kernel.put(page + 8, &SIZE.to_ne_bytes());
-            kernel
-        }
-
-        fn open(&self) -> Ring {
-            Ring::map(self.file.try_clone().unwrap()).unwrap()
-        }
-
-        fn put(&self, at: u64, bytes: &[u8]) {
-            self.file.write_all_at(bytes, at).unwrap();
-        }
-
-        fn put_data(&self, offset: usize, bytes: &[u8]) {
-            self.put(2 * page_size() as u64 + offset as u64, bytes);
-        }
-
-        fn publish(&self, head: u64) {
-            self.put(page_size() as u64, &head.to_ne_bytes());
-        }
-
-        fn consumed(&self) -> u64 {
-            let mut word = [0; 8];
-            self.file.read_exact_at(&mut word, 0).unwrap();
-            u64::from_ne_bytes(word)
-        }
-
-        /// Writes a record as `rust/log.rs` does; whether there was room.
-        fn write(&mut self, kind: Kind, data: &[u8]) -> bool {
-            let Some(slot) = self.producer.reserve(self.consumed(), data.len()) else {
-                return false;
-            };
-            if let Some((offset, len)) = slot.pad {
-                let pad = Record {
-                    len,
-                    kind: Kind::Pad as u16,
-                    ..Record::default()
-                };
-                self.put_data(offset, &pad.to_bytes()[..8]);
-            }
-            self.time += 1;
-            let record = Record {
-                len: slot.len,
-                kind: kind as u16,
-                time: self.time,
-                lost: self.producer.lost(),
-                data_len: data.len() as u32,
-                ..Record::default()
-            };
-            self.put_data(slot.offset, &record.to_bytes());
-            self.put_data(slot.offset + HEADER, data);
-            self.publish(self.producer.head());
-            true
-        }
-    }
-
-    #[test]
-    fn an_empty_ring_has_nothing() {
-        let mut ring = Kernel::new().open();
-        assert_eq!((ring.size(), ring.lost()), (SIZE, 0));
-        assert!(ring.next().unwrap().is_none());
-    }
-
-    #[test]
-    fn records_are_read_in_order_across_many_wraps() {
-        let mut kernel = Kernel::new();
-        let mut ring = kernel.open();
-        let (mut written, mut read, mut lost) = (0usize, 0usize, 0);
-        let bytes = |i: usize| vec![i as u8; (i * 37) % 700];
-        while read < 2000 {
-            if kernel.write(Kind::S2c, &bytes(written)) {
-                written += 1;
-                continue;
-            }
-            lost += 1;
-            while let Some(entry) = ring.next().unwrap() {
-                assert_eq!(entry.kind, Kind::S2c);
-                assert_eq!(entry.record.time, read as u64 + 1);
-                assert_eq!(entry.data, bytes(read));
-                read += 1;
-            }
-            assert_eq!(read, written);
-            assert_eq!(
-                kernel.consumed(),
-                kernel.producer.head(),
-                "all room was given back"
-            );
-        }
-        assert_eq!(
-            ring.lost(),
-            lost - 1,
-            "the newest record knows of all but the last loss"
-        );
-    }
-
-    #[test]
-    fn room_is_given_back_while_reading() {
-        let mut kernel = Kernel::new();
-        let mut ring = kernel.open();
-        while kernel.write(Kind::C2s, &[7; 100]) {}
-        for _ in 0..10 {
-            ring.next().unwrap().unwrap();
-        }
-        assert!(kernel.consumed() > 0);
-        assert!(kernel.write(Kind::C2s, &[7; 100]));
-    }
-
-    #[test]
-    fn a_second_reader_goes_on_where_the_first_stopped() {
-        let mut kernel = Kernel::new();
-        kernel.write(Kind::Object, b"");
-        let mut ring = kernel.open();
-        ring.next().unwrap().unwrap();
-        assert!(ring.next().unwrap().is_none());
-        drop(ring);
-        assert!(kernel.open().next().unwrap().is_none());
-    }
-
-    /// What comes of one record with these fields changed.
-    fn spoiled(change: impl FnOnce(&mut Record)) -> Result<bool, &'static str> {
-        let mut kernel = Kernel::new();
-        kernel.write(Kind::C2s, &[1; 16]);
-        let mut record = Record {
-            len: HEADER as u32 + 16,
-            kind: Kind::C2s as u16,
-            data_len: 16,
-            ..Record::default()
-        };
-        change(&mut record);
-        kernel.put_data(0, &record.to_bytes());
-        let result = kernel.open().next().map(|e| e.is_some()).map_err(|e| e.why);
-        result
-    }
-
-    #[test]
-    fn impossible_records_are_errors() {
-        assert_eq!(spoiled(|_| ()), Ok(true));
-        for len in [0, 4, 12, HEADER as u32 + 24, 4096, 8192, u32::MAX - 7] {
-            assert!(spoiled(|r| r.len = len).is_err(), "{len}");
-        }
-        assert!(
-            spoiled(|r| r.len = HEADER as u32).is_err(),
-            "shorter than its data"
-        );
-        assert!(spoiled(|r| r.data_len = 17).is_err());
-        assert!(spoiled(|r| r.data_len = u32::MAX).is_err());
-        assert!(spoiled(|r| r.kind = 999).is_err());
-    }
-
-    #[test]
-    fn impossible_counts_are_errors() {
-        for head in [3, SIZE + 8, u64::MAX, 1 << 40] {
-            let kernel = Kernel::new();
-            kernel.publish(head);
-            let mut ring = kernel.open();
-            assert!(ring.next().is_err(), "{head}");
-            assert!(ring.next().is_err(), "it stays so");
-        }
-    }
-
-    #[test]
-    fn an_impossible_size_is_an_error() {
-        for size in [0, 100, 4097, u64::MAX] {
-            let kernel = Kernel::new();
-            kernel.put(page_size() as u64 + 8, &size.to_ne_bytes());
-            assert!(matches!(Ring::map(kernel.file), Err(Error::Malformed(_))));
-        }
-    }
-}
+mod tests;
