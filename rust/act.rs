@@ -53,11 +53,24 @@ pub(crate) struct Deferred {
 }
 
 impl Deferred {
+    /// Nothing yet, of the flow of `state`.
+    pub(crate) fn new(state: &State) -> Self {
+        Self {
+            to_client: SkBuffList::new(),
+            to_service: SkBuffList::new(),
+            heard: state.ifindex,
+            ends: None,
+            go: KVec::new(),
+            _drop: KVec::new(),
+            notify: None,
+        }
+    }
+
     /// Does what can be done under the flow's lock, of which `state` is the proof. `before`: the
-    /// phase before the decision; `fx`: what it asked for, which is used up. `None`: there is
-    /// nothing left to do, as after most packets.
+    /// phase before the decision; `fx`: what it asked for, which is used up.
     #[allow(clippy::too_many_arguments)]
     pub(crate) fn gather(
+        &mut self,
         namespace: &Namespace,
         entry: &Entry,
         state: &mut State,
@@ -66,41 +79,26 @@ impl Deferred {
         fx: &mut Effects,
         shown: Option<&Shown<'_>>,
         guard: &rcu::Guard,
-    ) -> Option<Self> {
-        if fx.is_nothing() {
-            keep_books(namespace, state, before);
-            arm(entry, state, env.now);
-            return None;
-        }
-        let mut this = Self {
-            to_client: SkBuffList::new(),
-            to_service: SkBuffList::new(),
-            heard: state.ifindex,
-            ends: None,
-            go: KVec::new(),
-            _drop: KVec::new(),
-            notify: None,
-        };
-        if !this.apply(namespace, entry, state, fx, shown, guard) {
+    ) {
+        if !self.apply(namespace, entry, state, fx, shown, guard) {
             state.flow.log_failed(env, fx);
-            this.apply(namespace, entry, state, fx, None, guard);
+            self.apply(namespace, entry, state, fx, None, guard);
         }
         if fx.release {
-            this.release(namespace, entry, state, env, fx, guard);
+            self.release(namespace, entry, state, env, fx, guard);
         }
         if fx.discard {
-            this._drop = core::mem::take(&mut state.held);
+            self._drop = core::mem::take(&mut state.held);
         }
         keep_books(namespace, state, before);
         if fx.notify {
-            this.notify = Some(control::Notice::new(entry.id, &state.flow, env.now));
+            self.notify = Some(control::Notice::new(entry.id, &state.flow, env.now));
         }
         if fx.gone {
             namespace.remove(entry, state);
         } else {
             arm(entry, state, env.now);
         }
-        Some(this)
     }
 
     /// Counts, logs and builds what `fx` lists, and empties the lists. `false` if a record was
@@ -224,6 +222,19 @@ impl Deferred {
             notice.send(net);
         }
     }
+}
+
+/// All that is to be done where a decision has asked for nothing, as after most packets. `before`:
+/// the phase before the decision.
+pub(crate) fn settle(
+    namespace: &Namespace,
+    entry: &Entry,
+    state: &mut State,
+    before: Phase,
+    now: u64,
+) {
+    keep_books(namespace, state, before);
+    arm(entry, state, now);
 }
 
 /// Keeps the numbers of flows in a phase and the module's references true.

@@ -2,7 +2,7 @@
 
 //! What packets, timers and requests of one network namespace share.
 
-use crate::act::Deferred;
+use crate::act::{settle, Deferred};
 use crate::flows::{Entry, State};
 use crate::hcore::counter::Counter;
 use crate::hcore::effects::Effects;
@@ -11,6 +11,7 @@ use crate::hcore::ring::{Kind, Record};
 use crate::hcore::wire::{Key, Service};
 use crate::log::{Data, Ring};
 use crate::net::counters::{Counters, Index};
+use crate::net::lock::SpinLockBhGuard;
 use crate::net::lookup;
 use crate::net::pernet::Home;
 use crate::net::random;
@@ -290,26 +291,56 @@ impl Namespace {
         prepare: Option<&mut dyn FnMut(&mut State)>,
         decide: impl FnOnce(&mut Flow, &Env, &mut Effects) -> R,
     ) -> Option<R> {
+        let (mut decide, mut result) = (Some(decide), None);
+        self.change(entry, prepare, &mut |flow, env, fx| {
+            result = decide.take().map(|decide| decide(flow, env, fx));
+        });
+        result
+    }
+
+    /// [`Self::with`], once for all that call it: its frame is large.
+    #[inline(never)]
+    fn change(
+        &self,
+        entry: &Entry,
+        prepare: Option<&mut dyn FnMut(&mut State)>,
+        decide: &mut dyn FnMut(&mut Flow, &Env, &mut Effects),
+    ) {
         let guard = rcu::read_lock();
-        let key = entry.key()?;
+        let Some(key) = entry.key() else { return };
         let env = self.env_of(&key, &guard);
         let mut fx = Effects::new();
         let mut state = entry.state.lock();
         if state.gone {
-            return None;
+            return;
         }
         if let Some(prepare) = prepare {
             prepare(&mut state);
         }
         let before = state.flow.phase();
-        let result = decide(&mut state.flow, &env, &mut fx);
-        let deferred =
-            Deferred::gather(self, entry, &mut state, before, &env, &mut fx, None, &guard);
-        drop(state);
-        if let Some(mut deferred) = deferred {
-            self.home.enter(|net| deferred.run(self, net));
+        decide(&mut state.flow, &env, &mut fx);
+        if fx.is_nothing() {
+            settle(self, entry, &mut state, before, env.now);
+        } else {
+            self.act(entry, state, before, &env, &mut fx, &guard);
         }
-        Some(result)
+    }
+
+    /// Does what a decision without a packet asked for. Its own frame, as in [`crate::path`].
+    #[inline(never)]
+    fn act(
+        &self,
+        entry: &Entry,
+        mut state: SpinLockBhGuard<'_, State>,
+        before: Phase,
+        env: &Env,
+        fx: &mut Effects,
+        guard: &rcu::Guard,
+    ) {
+        let mut deferred = Deferred::new(&state);
+        deferred.gather(self, entry, &mut state, before, env, fx, None, guard);
+        drop(state);
+        self.home.enter(|net| deferred.run(self, net));
     }
 
     /// A flow's timer has expired. Softirq.

@@ -16,8 +16,8 @@
 //!
 //! What is behind us sees local space only. A packet of no service costs a look at its ports.
 
-use crate::act::{show_at, Deferred, Shown};
-use crate::flows::{Entry, HELD_MAX};
+use crate::act::{settle, show_at, Deferred, Shown};
+use crate::flows::{Entry, State, HELD_MAX};
 use crate::hcore::counter::Counter;
 use crate::hcore::effects::{Effects, Verdict as Decision};
 use crate::hcore::flow::{Env, Flow, Phase};
@@ -25,6 +25,7 @@ use crate::hcore::seq::{Client, S2c, Seq};
 use crate::hcore::wire::{self, flags as tcp, Dir, Key, Quote, MAX_QUOTE};
 use crate::namespace::Namespace;
 use crate::net::hook::{Handler, Packet, Point, Verdict};
+use crate::net::lock::SpinLockBhGuard;
 use crate::net::lookup;
 use crate::net::pernet::Net;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -219,22 +220,23 @@ impl Path {
         let Ok(flags) = show_at(packet, *at, |p| p.flags()) else {
             return Admission::Stranger;
         };
-        let flow = if flags & (tcp::SYN | tcp::ACK | tcp::RST | tcp::FIN) == tcp::SYN {
-            match show_at(packet, *at, |p| Flow::opening(*key, p, env)) {
-                Ok(flow) => flow,
-                Err(_) => return Admission::Stranger,
-            }
-        } else if self.is_orphan(packet, key, flags, env, at) {
-            Flow::orphan(*key, env)
-        } else {
+        // A flow is made where it is handed over: moved about, it would lie on the stack twice.
+        if flags & (tcp::SYN | tcp::ACK | tcp::RST | tcp::FIN) == tcp::SYN {
+            let begun = show_at(packet, *at, |p| {
+                self.namespace.insert(Flow::opening(*key, p, env), guard)
+            });
+            return match begun {
+                Ok(Some(entry)) => Admission::Flow(entry),
+                _ => Admission::Stranger,
+            };
+        }
+        if !self.is_orphan(packet, key, flags, env, at) {
             return Admission::Stranger;
-        };
-        let orphan = flow.phase() == Phase::Orphan;
-        match self.namespace.insert(flow, guard) {
+        }
+        match self.namespace.insert(Flow::orphan(*key, env), guard) {
             Some(entry) => Admission::Flow(entry),
             // A reset would end what another moment may save; the client sends it again.
-            None if orphan => Admission::Lost,
-            None => Admission::Stranger,
+            None => Admission::Lost,
         }
     }
 
@@ -282,7 +284,6 @@ impl Path {
         guard: &rcu::Guard,
     ) -> Verdict<'a> {
         let namespace = &*self.namespace;
-        let net = packet.net();
         let inbound = dir == Dir::ToService;
         if inbound && !packet.tcp_checksum_ok(at.tcp_offset).unwrap_or(false) {
             // Whatever it says may be wrong. The stack drops it, and counts it too.
@@ -303,21 +304,60 @@ impl Path {
             Dir::ToService => state.flow.hear_client(p, env, &mut fx),
             Dir::ToClient => state.flow.hear_service(p, env, &mut fx),
         });
+        if fx.is_nothing() {
+            settle(namespace, entry, &mut state, before, env.now);
+            return self.follow(packet, decision, &mut state);
+        }
+        let decided = (before, decision, &mut fx);
+        self.act(packet, entry, state, decided, env, at.header_len, guard)
+    }
+
+    /// Does what the flow asked for besides its decision: `payload` is the offset in bytes of the
+    /// packet's payload. Its own frame, which most packets need not pay for.
+    #[inline(never)]
+    #[allow(clippy::too_many_arguments)]
+    fn act<'a>(
+        &self,
+        packet: Packet<'a>,
+        entry: &Entry,
+        mut state: SpinLockBhGuard<'_, State>,
+        (before, decision, fx): (Phase, Result<Decision>, &mut Effects),
+        env: &Env,
+        payload: usize,
+        guard: &rcu::Guard,
+    ) -> Verdict<'a> {
+        let (namespace, net) = (&*self.namespace, packet.net());
         let shown = Shown {
             skb: &packet,
-            payload: at.header_len,
+            payload,
         };
-        let deferred = Deferred::gather(
+        let mut deferred = Deferred::new(&state);
+        deferred.gather(
             namespace,
             entry,
             &mut state,
             before,
             env,
-            &mut fx,
+            fx,
             Some(&shown),
             guard,
         );
-        let verdict = match decision {
+        let verdict = self.follow(packet, decision, &mut state);
+        drop(state);
+        deferred.run(namespace, net);
+        verdict
+    }
+
+    /// Lets a packet go, or holds or frees it, as was decided.
+    #[inline]
+    fn follow<'a>(
+        &self,
+        packet: Packet<'a>,
+        decision: Result<Decision>,
+        state: &mut State,
+    ) -> Verdict<'a> {
+        let namespace = &*self.namespace;
+        match decision {
             Ok(Decision::Accept) => packet.accept(),
             Ok(Decision::Drop(why)) => {
                 namespace.count(why);
@@ -342,12 +382,7 @@ impl Path {
                 namespace.count(Counter::NoMemory);
                 packet.swallow()
             }
-        };
-        drop(state);
-        if let Some(mut deferred) = deferred {
-            deferred.run(namespace, net);
         }
-        verdict
     }
 
     /// An ICMP error for the service quotes what the client was sent: local space behind us.

@@ -14,7 +14,7 @@ use super::wire::Segment;
 #[derive(Clone, Copy, Debug)]
 pub struct List<T: Copy, const N: usize> {
     items: [Option<T>; N],
-    len: usize,
+    len: u8,
 }
 
 impl<T: Copy, const N: usize> Default for List<T, N> {
@@ -24,14 +24,17 @@ impl<T: Copy, const N: usize> Default for List<T, N> {
 }
 
 impl<T: Copy, const N: usize> List<T, N> {
-    const EMPTY: Self = List {
-        items: [None; N],
-        len: 0,
+    const EMPTY: Self = {
+        assert!(N <= u8::MAX as usize);
+        List {
+            items: [None; N],
+            len: 0,
+        }
     };
 
     /// Appends `item`; `false` if there is no room.
     pub fn push(&mut self, item: T) -> bool {
-        match self.items.get_mut(self.len) {
+        match self.items.get_mut(usize::from(self.len)) {
             Some(slot) => {
                 *slot = Some(item);
                 self.len += 1;
@@ -43,7 +46,7 @@ impl<T: Copy, const N: usize> List<T, N> {
 
     /// The items in order.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
-        self.items.iter().take(self.len).flatten()
+        self.items.iter().take(usize::from(self.len)).flatten()
     }
 
     /// Forgets all items.
@@ -53,7 +56,7 @@ impl<T: Copy, const N: usize> List<T, N> {
 
     /// Items that still fit.
     pub fn room(&self) -> usize {
-        N - self.len
+        N - usize::from(self.len)
     }
 }
 
@@ -193,7 +196,7 @@ impl Effects {
 
     /// Whether nothing at all is asked for, as after most packets.
     pub fn is_nothing(&self) -> bool {
-        let lists = self.emits.len + self.logs.len + self.counts.len;
+        let lists = self.emits.len | self.logs.len | self.counts.len;
         lists == 0 && !(self.release || self.discard || self.gone || self.notify)
     }
 

@@ -369,7 +369,7 @@ impl Flow {
             }
             Phase::Passing if p.syn() && !p.has_ack() => {
                 // The client uses its port again.
-                *self = Flow::opening(self.key, p, env);
+                self.begin_anew(p, env);
                 self.served_c2s(p, env, fx)
             }
             Phase::Passing => Verdict::Accept,

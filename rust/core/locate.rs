@@ -85,13 +85,15 @@ impl Flow {
         }
     }
 
-    /// A packet of a client whose flow has no server.
+    /// A packet of a client whose flow has no server. Its own frame, which packets of flows that are
+    /// served need not pay for.
+    #[inline(never)]
     pub(super) fn lost_c2s(&mut self, p: &mut Packet<'_>, env: &Env, fx: &mut Effects) -> Verdict {
         let flags = p.flags();
         if flags & (tcp::SYN | tcp::ACK) == tcp::SYN {
             // The client has given up and uses its port again.
             self.drop_ghost(fx);
-            *self = Flow::opening(self.key, p, env);
+            self.begin_anew(p, env);
             return self.served_c2s(p, env, fx);
         }
         if flags & tcp::RST != 0 {

@@ -20,6 +20,15 @@ impl Flow {
         flow
     }
 
+    /// The client uses its port again: what was known is of another connection. Its own frame: a
+    /// whole flow is too large to lie on the stack below a packet that begins none.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn begin_anew(&mut self, p: &mut Packet<'_>, env: &Env) {
+        *self = Flow::blank(self.key, Phase::Opening);
+        self.learn_syn(p, env);
+    }
+
     /// A flow to come that is to be translated from its SYN on.
     pub fn spliced(key: Key, c2s: Delta<C2s>, s2c: Delta<S2c>, ts: u32) -> Self {
         let mut flow = Flow::blank(key, Phase::Opening);
@@ -65,7 +74,7 @@ impl Flow {
             && matches!(self.phase, Phase::Closing | Phase::Opening)
         {
             // The client uses its port again.
-            *self = Flow::opening(self.key, p, env);
+            self.begin_anew(p, env);
         } else if self.phase == Phase::Opening && !self.splice.is_identity() {
             self.learn_syn(p, env);
         } else if fresh {
