@@ -295,7 +295,9 @@ impl<K: Kernel> Daemon<K> {
         let calm = self.membership.is_calm();
         self.watch.ask(self.membership.in_doubt(), calm, now);
         self.engine.next.peers = self.next_nodes();
-        self.engine.tick(monotonic());
+        let now = monotonic();
+        self.engine.tick(now);
+        self.engine.tell_requests(now);
         self.ready_tick();
     }
 

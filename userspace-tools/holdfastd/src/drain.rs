@@ -317,6 +317,7 @@ impl<K: Kernel> Daemon<K> {
 
     /// Tells the successor to take over, behind all records.
     fn offer(&mut self, addrs: Vec<IpAddr>) {
+        self.engine.tell_requests(monotonic());
         self.flush();
         let number = self.engine.quorum.number();
         let update = |addr: &IpAddr| {

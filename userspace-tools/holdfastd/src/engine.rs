@@ -58,6 +58,8 @@ pub struct Engine<K> {
     updates: Vec<(u64, Update)>,
     /// Flows that have come farther than their peers know.
     marks: HashSet<u64>,
+    /// Flows with a request that their peers do not know.
+    later: HashSet<u64>,
     /// Entries of the log that were lost.
     pub(crate) lost: u64,
 }
@@ -82,6 +84,7 @@ impl<K: Kernel> Engine<K> {
             services: config.services.clone(),
             updates: Vec::new(),
             marks: HashSet::new(),
+            later: HashSet::new(),
             lost: 0,
         }
     }
@@ -266,6 +269,16 @@ impl<K: Kernel> Engine<K> {
         }
     }
 
+    /// Tells of the requests that wait for it: most are answered before, and then the record of the
+    /// response tells of both.
+    pub fn tell_requests(&mut self, now: i64) {
+        for flow in std::mem::take(&mut self.later) {
+            if let Some(record) = self.trackers.get(&flow).map(|t| t.record().clone()) {
+                self.put(&record, now);
+            }
+        }
+    }
+
     /// How far flows have come since the last call; of very many, a part.
     pub fn take_marks(&mut self, now: i64) -> Vec<Update> {
         let flows: Vec<_> = self.marks.iter().take(MARKS).copied().collect();
@@ -284,11 +297,18 @@ impl<K: Kernel> Engine<K> {
             return;
         };
         let actions = tracker.hear(event);
+        if actions.is_empty() {
+            return;
+        }
         let record = tracker.record().clone();
         for action in actions {
             let service = record.key.service;
             match action {
-                Action::Replicate => self.put(&record, now),
+                Action::Replicate => {
+                    self.later.remove(&flow);
+                    self.put(&record, now);
+                }
+                Action::ReplicateSoon => drop(self.later.insert(flow)),
                 Action::Checkpoint => drop(self.marks.insert(flow)),
                 Action::Commit(release) => {
                     if let Some(way) = response(&record.state) {

@@ -14,7 +14,7 @@ pub enum Update {
     /// Forget all records of the sender: all that it has follow.
     Begin,
     /// An encoded record, new or in place of an older one.
-    Put(Vec<u8>),
+    Put(#[serde(with = "serde_bytes")] Vec<u8>),
     /// How far a long response has come. `age_ms`: of the timestamps.
     Mark {
         key: FlowKey,

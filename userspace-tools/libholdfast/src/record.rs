@@ -70,7 +70,7 @@ pub enum State {
     Idle,
     /// No byte of the response is known; so much of the request. The client may have been
     /// told that it arrived.
-    Requesting(Vec<u8>),
+    Requesting(#[serde(with = "serde_bytes")] Vec<u8>),
     /// The response is under way or delivered.
     Responding(Object),
     /// It cannot be continued.
@@ -81,10 +81,12 @@ pub enum State {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Object {
     /// The request, byte for byte.
+    #[serde(with = "serde_bytes")]
     pub request: Vec<u8>,
     /// The request was HEAD.
     pub to_head: bool,
     /// The first bytes of the response as they were sent: the head at least.
+    #[serde(with = "serde_bytes")]
     pub sent: Vec<u8>,
     /// Length in bytes of the head, interim responses included.
     pub head: u32,
@@ -131,11 +133,9 @@ impl std::error::Error for BadRecord {}
 impl Record {
     /// Its bytes for another node. `now`: this node's monotonic clock in nanoseconds.
     pub fn encode(&self, now: i64) -> Vec<u8> {
-        let mut out = vec![VERSION];
-        let told = self.rebased(now);
+        let told = self.clone().rebased(now);
         // Writing to a vector fails only for types that this one is not made of.
-        out.extend(postcard::to_allocvec(&told).unwrap_or_default());
-        out
+        postcard::to_extend(&told, vec![VERSION]).unwrap_or_default()
     }
 
     /// The record that another node encoded.
@@ -156,12 +156,11 @@ impl Record {
     }
 
     /// Turns a moment of the clock into its age, and back.
-    fn rebased(&self, now: i64) -> Record {
-        let mut r = self.clone();
-        if let Some(clock) = &mut r.clock {
+    fn rebased(mut self, now: i64) -> Record {
+        if let Some(clock) = &mut self.clock {
             clock.heard = now.saturating_sub(clock.heard);
         }
-        r
+        self
     }
 
     fn is_sound(&self) -> bool {

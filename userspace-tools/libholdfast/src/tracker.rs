@@ -75,6 +75,9 @@ impl Event<'_> {
 pub enum Action {
     /// Give [`Tracker::record`] to the support group.
     Replicate,
+    /// The same, but it may wait for some milliseconds, and need not be done at all if something
+    /// is to be replicated before: the client still keeps all bytes that it tells.
+    ReplicateSoon,
     /// Tell the support group [`Record::acked`] and the clock.
     Checkpoint,
     /// Tell the kernel, once all that was replicated before is safe.
@@ -374,13 +377,18 @@ impl Tracker {
             Parsed::Head(head) if head.len < bytes.len() => self.give_up(Doubt::Pipelined),
             Parsed::Head(head) => {
                 let (len, to_head, asked) = (head.len, head.is_head, head.asked);
+                // Once a part of it was let go, the client may have been told of the rest too.
+                let kept = matches!(self.record.state, State::Idle);
                 self.stage = Stage::Answering {
                     len,
                     to_head,
                     asked,
                 };
                 self.record.state = State::Requesting(bytes.to_vec());
-                vec![Action::Replicate]
+                vec![match kept {
+                    true => Action::ReplicateSoon,
+                    false => Action::Replicate,
+                }]
             }
             // The client has paused inside the head: it must not wait for its end.
             Parsed::Partial => {

@@ -21,6 +21,9 @@ const TRIES: u32 = 4;
 /// The same for a server of this node that has died, and comes back.
 const RESTART_TRIES: u32 = 60;
 
+/// Microseconds for which a request may wait for its response before it is told.
+const LATER: u64 = 10_000;
+
 /// The daemon of one node, as far as one flow is concerned.
 pub struct Daemon {
     strict: bool,
@@ -41,6 +44,8 @@ pub struct Daemon {
     pub refusals: Vec<String>,
     /// When to try again.
     pub retry: Option<u64>,
+    /// When to tell of a request, if its response does not come before.
+    later: Option<u64>,
     in_charge: bool,
     /// Where the client stood when the local server closed early.
     lost_at: Option<u64>,
@@ -102,6 +107,7 @@ impl Daemon {
             committed: None,
             refusals: Vec::new(),
             retry: None,
+            later: None,
             in_charge: false,
             lost_at: None,
             tries: TRIES,
@@ -175,6 +181,7 @@ impl Daemon {
     }
 
     fn replicate(&mut self, now: u64) {
+        self.later = None;
         if let Some(t) = &self.tracker {
             self.sent += 1;
             self.outbox
@@ -186,6 +193,7 @@ impl Daemon {
         for action in actions {
             match action {
                 Action::Replicate | Action::Checkpoint => self.replicate(now),
+                Action::ReplicateSoon => self.later = Some(now + LATER),
                 Action::Commit(release) => self.waiting.push_back((self.sent, release)),
                 Action::Forget | Action::Count(_) => {}
             }
@@ -199,6 +207,11 @@ impl Daemon {
         }
     }
 
+    /// When [`Daemon::run`] has something to do that is in no log.
+    pub fn due(&self) -> Option<u64> {
+        self.retry.into_iter().chain(self.later).min()
+    }
+
     /// Reads the log.
     pub fn run(&mut self, node: &mut Node, now: u64) {
         while let Some(entry) = node.log.pop_front() {
@@ -207,6 +220,9 @@ impl Daemon {
         if self.retry.is_some_and(|t| now >= t) {
             self.retry = None;
             self.again(node, now);
+        }
+        if self.later.is_some_and(|t| now >= t) {
+            self.replicate(now);
         }
     }
 

@@ -209,7 +209,7 @@ impl World {
             .nodes
             .iter()
             .filter(|n| n.alive && !self.busy[n.id as usize]);
-        let daemons = free.filter_map(|n| self.daemons[n.id as usize].retry);
+        let daemons = free.filter_map(|n| self.daemons[n.id as usize].due());
         let open = self.sock.state == State::Open;
         let client = self.client.deadline().filter(|_| open);
         nodes
@@ -331,7 +331,7 @@ impl World {
             daemon.committed = None;
         }
         daemon.commit_safe(node, &peers, now);
-        let due = daemon.retry.is_some_and(|t| now >= t);
+        let due = daemon.due().is_some_and(|t| now >= t);
         let run = !node.log.is_empty() || due;
         for (odd, p) in std::mem::take(&mut node.odd) {
             // A ghost offers its own window, not the client's.
@@ -348,9 +348,6 @@ impl World {
         if run && !self.busy[i] {
             self.busy[i] = true;
             let at = now + self.rng.range(20, self.sc.daemon_delay);
-            if due {
-                self.daemons[i].retry = Some(at);
-            }
             self.schedule(at, Event::Daemon(i as u32));
         }
         for (seq, bytes) in outbox {

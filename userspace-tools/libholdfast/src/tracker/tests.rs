@@ -58,7 +58,7 @@ fn assert_dead(actions: &[Action], why: Doubt) {
 fn asked(request: &[u8]) -> Tracker {
     let mut t = tracker();
     begin(&mut t, REQ, START);
-    assert_eq!(c2s(&mut t, REQ, request), vec![Action::Replicate]);
+    assert_eq!(c2s(&mut t, REQ, request), vec![Action::ReplicateSoon]);
     t
 }
 
@@ -185,7 +185,7 @@ fn three_objects_on_one_connection() {
     let (mut req, mut start) = (REQ, START);
     for i in 0..3 {
         begin(&mut t, req, start);
-        assert_eq!(c2s(&mut t, req, GET), vec![Action::Replicate], "{i}");
+        assert_eq!(c2s(&mut t, req, GET), vec![Action::ReplicateSoon], "{i}");
         req += GET.len() as u64;
         let end = committed(&s2c(&mut t, start, req, OK)).object_end.unwrap();
         // Late copies and bytes behind the commit change nothing.
