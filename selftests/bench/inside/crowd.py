@@ -54,7 +54,8 @@ for _ in range(COUNT):
         client.read(HEAD - client.got)
     clients.append(client)
 print(f"{COUNT} connections", file=sys.stderr, flush=True)
-time.sleep(1)
+until(lambda: site.ask("b", op="status")["records_of_peers"] == COUNT, 60, 0.05)
+until(lambda: site.ask("a", op="status")["log"]["unread"] == 0, 60, 0.05)
 died = now()
 site.run("node_crash a")
 # What is in the receive buffers was there before the death: it is read first, and what comes after

@@ -403,9 +403,9 @@ impl<K: Kernel> Engine<K> {
                 self.count_of(key.service, "flows-abandoned");
             }
         }
-        for key in self.rescues.drop_address(addr) {
-            self.end(&key, Verdict::Abandon);
-            self.handed.leaves(key);
+        for record in self.rescues.take_address(addr) {
+            self.end(&record.key, Verdict::Abandon);
+            self.handed.leaves(record.key);
         }
     }
 

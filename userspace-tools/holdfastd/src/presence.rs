@@ -97,18 +97,9 @@ mod tests {
     use std::time::Duration;
     use tokio::time::timeout;
 
-    /// As root: in a network namespace of its own, which ends with its thread.
     #[test]
     fn a_new_address_is_heard_of() {
-        let alone = || {
-            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("needs root");
-            tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .unwrap()
-                .block_on(come_and_go());
-        };
-        std::thread::spawn(alone).join().unwrap();
+        crate::testing::in_own_namespace(come_and_go);
     }
 
     async fn come_and_go() {

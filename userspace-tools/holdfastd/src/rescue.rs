@@ -120,36 +120,17 @@ impl Rescues {
 
     /// Takes out the records of the flows of an address.
     pub(crate) fn take_address(&mut self, addr: IpAddr) -> Vec<Record> {
-        let there = |k: &&FlowKey| k.service.ip() == addr;
-        let keys: Vec<_> = self.flows.keys().filter(there).copied().collect();
-        keys.iter()
-            .filter_map(|key| self.remove(key))
-            .map(|r| r.record)
-            .collect()
+        self.take_where(|service| service.ip() == addr)
     }
 
-    /// Forgets the flows of an address.
-    pub fn drop_address(&mut self, addr: IpAddr) -> Vec<FlowKey> {
-        let keys: Vec<_> = self
-            .flows
-            .keys()
-            .filter(|k| k.service.ip() == addr)
-            .copied()
-            .collect();
-        for key in &keys {
-            self.remove(key);
-        }
-        keys
+    /// Takes out the records of the flows of a service.
+    pub(crate) fn take_service(&mut self, service: SocketAddr) -> Vec<Record> {
+        self.take_where(|of| *of == service)
     }
 
-    /// Forgets the flows of a service.
-    pub fn drop_service(&mut self, service: SocketAddr) -> Vec<Record> {
-        let keys: Vec<_> = self
-            .flows
-            .keys()
-            .filter(|k| k.service == service)
-            .copied()
-            .collect();
+    fn take_where(&mut self, there: impl Fn(&SocketAddr) -> bool) -> Vec<Record> {
+        let keys = self.flows.keys().filter(|k| there(&k.service));
+        let keys: Vec<_> = keys.copied().collect();
         let removed = keys.iter().filter_map(|key| self.remove(key));
         removed.map(|rescue| rescue.record).collect()
     }

@@ -135,18 +135,9 @@ async fn wait(program: &str, mut command: Command) -> Result<(), String> {
 mod tests {
     use super::*;
 
-    /// As root: in a network namespace of its own, which ends with its thread.
     #[test]
     fn an_address_comes_and_goes() {
-        let alone = || {
-            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("needs root");
-            tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .unwrap()
-                .block_on(come_and_go());
-        };
-        std::thread::spawn(alone).join().unwrap();
+        crate::testing::in_own_namespace(come_and_go);
     }
 
     async fn come_and_go() {

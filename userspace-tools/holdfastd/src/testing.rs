@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later OR MIT
 
-//! A stand-in for the kernel, and records to play with.
+//! A stand-in for the kernel, records to play with, and a network namespace for one test.
 
 use std::cell::RefCell;
+use std::future::Future;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
@@ -40,6 +41,19 @@ pub fn record(n: u16) -> Record {
         acked: 2000,
         state: State::Idle,
     }
+}
+
+/// Runs `test`, as root, in a network namespace of its own, which ends with its thread.
+pub fn in_own_namespace<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
+    let alone = || {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("needs root");
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap()
+            .block_on(test());
+    };
+    std::thread::spawn(alone).join().unwrap();
 }
 
 /// A call of the kernel.

@@ -75,14 +75,7 @@ impl Membership {
                 continue;
             }
             e.arrived = false;
-            let from = owner.name.replace(self.name.clone());
-            owner.generation = owner.generation.saturating_add(1);
-            let (addr, generation) = (*addr, owner.generation);
-            changes.push(Change::Take {
-                addr,
-                generation,
-                from,
-            });
+            changes.push(owner.succeed(*addr, &self.name));
         }
         changes
     }

@@ -20,6 +20,21 @@ pub(super) struct Owner {
     pub(super) generation: u32,
 }
 
+impl Owner {
+    /// `name` claims the address after whoever had it.
+    pub(super) fn succeed(&mut self, addr: IpAddr, name: &str) -> Change {
+        let from = self.name.replace(name.to_owned());
+        // Only a peer that lies has come so far; its claim then stands until it dies.
+        self.generation = self.generation.saturating_add(1);
+        let generation = self.generation;
+        Change::Take {
+            addr,
+            generation,
+            from,
+        }
+    }
+}
+
 impl Membership {
     /// Whether this node owns `addr`.
     pub fn owns(&self, addr: IpAddr) -> bool {
@@ -163,15 +178,7 @@ impl Membership {
             if owned || !first || !connected || self.external.contains_key(addr) {
                 continue;
             }
-            let from = owner.name.replace(self.name.clone());
-            // Only a peer that lies has come so far; its claim then stands until it dies.
-            owner.generation = owner.generation.saturating_add(1);
-            let (addr, generation) = (*addr, owner.generation);
-            changes.push(Change::Take {
-                addr,
-                generation,
-                from,
-            });
+            changes.push(owner.succeed(*addr, &self.name));
         }
     }
 

@@ -42,22 +42,27 @@ impl Group {
 
     pub(super) fn run(&mut self, ms: u32) {
         for _ in 0..ms / 10 {
-            self.now += MS * 10;
-            let beat = self.now.as_millis() % 50 == 0;
-            for i in 0..self.nodes.len() {
-                if self.dead.contains(&i) {
-                    continue;
-                }
-                for j in 0..self.nodes.len() {
-                    if beat && i != j && !self.dead.contains(&j) {
-                        let b = self.nodes[i].beat(&format!("n{j}"));
-                        let changes = self.nodes[j].hear(&b, self.now);
-                        self.note(j, changes);
-                    }
-                }
-                let changes = self.nodes[i].tick(self.now);
-                self.note(i, changes);
+            let beats = (self.now + MS * 10).as_millis() % 50 == 0;
+            self.step(|_| beats);
+        }
+    }
+
+    /// Lets 10 ms pass. `hears`: whether a node hears what the others say now.
+    fn step(&mut self, hears: impl Fn(usize) -> bool) {
+        self.now += MS * 10;
+        for i in 0..self.nodes.len() {
+            if self.dead.contains(&i) {
+                continue;
             }
+            for j in 0..self.nodes.len() {
+                if i != j && !self.dead.contains(&j) && hears(j) {
+                    let b = self.nodes[i].beat(&format!("n{j}"));
+                    let changes = self.nodes[j].hear(&b, self.now);
+                    self.note(j, changes);
+                }
+            }
+            let changes = self.nodes[i].tick(self.now);
+            self.note(i, changes);
         }
     }
 
@@ -228,10 +233,7 @@ fn who_is_cut_off_takes_nothing() {
         g.run(10);
         assert_eq!(g.owners(), Vec::<usize>::new(), "it listens first");
     }
-    for _ in 0..3 {
-        g.nodes[1].reached(g.now);
-        g.run(10);
-    }
+    reaching(&mut g, 30, &[1]);
     assert_eq!(g.owners(), vec![1]);
 }
 
@@ -255,11 +257,7 @@ fn who_was_cut_off_hears_the_owner_before_it_takes_anything() {
     g.run(1000);
     // Node 1 is cut off from node 0 and from the gateway; node 0 goes on.
     for step in 0..100 {
-        g.now += MS * 10;
-        for i in 0..2 {
-            let changes = g.nodes[i].tick(g.now);
-            g.note(i, changes);
-        }
+        g.step(|_| false);
         // The gateway is back a moment before the next heartbeat.
         if step > 95 {
             g.nodes[1].reached(g.now);
@@ -298,18 +296,7 @@ fn an_owner_that_clients_cannot_reach_lets_go() {
 /// Lets `a` hear nothing while all hear it, for so long.
 fn deafen(g: &mut Group, a: usize, ms: u32) {
     for step in 0..ms / 10 {
-        g.now += MS * 10;
-        for (i, j) in [(0, 1), (1, 0)] {
-            if step % 5 == 0 && j != a {
-                let beat = g.nodes[i].beat(&format!("n{j}"));
-                let changes = g.nodes[j].hear(&beat, g.now);
-                g.note(j, changes);
-            }
-        }
-        for i in 0..2 {
-            let changes = g.nodes[i].tick(g.now);
-            g.note(i, changes);
-        }
+        g.step(|node| step % 5 == 0 && node != a);
     }
 }
 
@@ -336,12 +323,8 @@ fn whose_first_word_after_a_cut_is_that_it_was_deaf_is_not_dead() {
     reaching(&mut g, 1000, &[0, 1]);
     // Node 0, the owner, is cut off; node 1 takes over.
     for _ in 0..100 {
-        g.now += MS * 10;
         g.nodes[1].reached(g.now);
-        for i in 0..2 {
-            let changes = g.nodes[i].tick(g.now);
-            g.note(i, changes);
-        }
+        g.step(|_| false);
     }
     assert_eq!(g.owners(), vec![0, 1]);
     // Node 1 speaks first.
