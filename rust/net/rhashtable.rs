@@ -328,8 +328,8 @@ impl<T: HasLink<ID>, const ID: u64> RhashTable<T, ID> {
         if state.load(Acquire) != state::LINKED {
             return false;
         }
-        // SAFETY: The table is initialised. The link has been in a table, so its head was
-        // initialised; C looks for it by address and takes it out only if it is in this one.
+        // SAFETY: The table is initialised. C looks for the link by its key and its address, and
+        // reads the head only of one that it has found in this table.
         if unsafe { bindings::hf_rhashtable_remove(self.ht.get(), link.cast_mut().cast()) } != 0 {
             return false;
         }
