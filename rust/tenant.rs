@@ -75,19 +75,23 @@ impl Tenant {
     ) -> Result {
         let mut working = self.working.lock();
         let services = self.namespace.with_services(change)?;
-        let wanted = services.len() > 0;
-        if wanted && working.is_none() {
+        let (wanted, before) = (services.len() > 0, working.is_some());
+        if wanted && !before {
             let path = Arc::new(Path::new(self.namespace.clone()), GFP_KERNEL)?;
+            // The hooks last: they cannot be dropped as they are, housekeeping can.
+            let housekeeping = Periodic::start(self.namespace.clone(), FIRST_ROUND)?;
             *working = Some(Working {
                 hooks: Hooks::register(net, path, &PLACES)?,
-                _housekeeping: Periodic::start(self.namespace.clone(), FIRST_ROUND)?,
+                _housekeeping: housekeeping,
             });
         }
-        self.namespace.publish_services(services)?;
+        let published = self.namespace.publish_services(services);
+        // If not, the services are those from before.
+        let wanted = if published.is_ok() { wanted } else { before };
         if !wanted {
             self.idle(net, working.take());
         }
-        Ok(())
+        published
     }
 
     fn idle(&self, net: &Net, working: Option<Working>) {
