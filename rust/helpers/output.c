@@ -32,7 +32,7 @@ const struct in6_addr *hf_rt6_nexthop(const struct dst_entry *dst, const struct 
 
 struct net_device *hf_dst_dev(const struct dst_entry *dst)
 {
-	return dst->dev;
+	return dst_dev_rcu(dst);
 }
 
 u32 hf_dst_mtu(const struct dst_entry *dst)

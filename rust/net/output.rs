@@ -92,17 +92,19 @@ impl Route {
         Ok(route)
     }
 
-    fn dev(&self) -> *mut bindings::net_device {
-        // SAFETY: By the type invariant; a route has a device as long as it is counted
-        // (`dst_dev_put()` replaces one that goes by the blackhole device).
+    /// The device, which may go (`dst_dev_put()` gives the route the blackhole device then), but
+    /// not before the end of the RCU section.
+    fn dev(&self, _guard: &rcu::Guard) -> *mut bindings::net_device {
+        // SAFETY: By the type invariant; a route has a device as long as it is counted.
         unsafe { bindings::hf_dst_dev(self.dst.as_ptr()) }
     }
 
     /// Index of the device that leads there, which is where packets from there come in if
     /// routing is symmetric.
     pub(crate) fn ifindex(&self) -> u32 {
-        // SAFETY: See `dev()`.
-        unsafe { bindings::hf_dev_ifindex(self.dev()) as u32 }
+        let guard = rcu::read_lock();
+        // SAFETY: The device is valid until the guard is dropped.
+        unsafe { bindings::hf_dev_ifindex(self.dev(&guard)) as u32 }
     }
 
     /// The longest packet that goes there, in bytes of IP.
@@ -124,20 +126,20 @@ impl Route {
         }
         let dst = self.dst.as_ptr();
         let skb = skb.into_raw();
-        let _guard = rcu::read_lock();
+        let guard = rcu::read_lock();
         // SAFETY: The packet is ours until `neigh_xmit()` takes it, and gets a reference of its
         // own to the route; some devices look there. `dst` is of the family of `to` by the type
         // invariant. Keys are valid for the call: `neigh_xmit()` copies them.
         let err = unsafe {
             bindings::hf_dst_hold(dst);
             bindings::hf_skb_dst_set(skb, dst);
-            bindings::hf_skb_set_dev(skb, self.dev());
+            bindings::hf_skb_set_dev(skb, self.dev(&guard));
             match self.to {
                 IpAddr::V4(_)
                     if u32::from(bindings::hf_rt_gw_family(dst)) == bindings::AF_INET6 =>
                 {
                     let gateway = bindings::hf_rt_gw6(dst);
-                    self.xmit(bindings::NEIGH_ND_TABLE, gateway.cast(), skb)
+                    self.xmit(bindings::NEIGH_ND_TABLE, gateway.cast(), skb, &guard)
                 }
                 IpAddr::V4(to) => {
                     let key = bindings::hf_rt_nexthop(dst, be32(to));
@@ -145,12 +147,13 @@ impl Route {
                         bindings::NEIGH_ARP_TABLE,
                         core::ptr::from_ref(&key).cast(),
                         skb,
+                        &guard,
                     )
                 }
                 IpAddr::V6(to) => {
                     let to = in6(to);
                     let key = bindings::hf_rt6_nexthop(dst, &to);
-                    self.xmit(bindings::NEIGH_ND_TABLE, key.cast(), skb)
+                    self.xmit(bindings::NEIGH_ND_TABLE, key.cast(), skb, &guard)
                 }
             }
         };
@@ -170,9 +173,10 @@ impl Route {
         table: u32,
         key: *const core::ffi::c_void,
         skb: *mut bindings::sk_buff,
+        guard: &rcu::Guard,
     ) -> i32 {
         // SAFETY: By the requirements of this function.
-        unsafe { bindings::neigh_xmit(table as i32, self.dev(), key, skb) }
+        unsafe { bindings::neigh_xmit(table as i32, self.dev(guard), key, skb) }
     }
 }
 
