@@ -118,7 +118,9 @@ impl Path {
         }
     }
 
-    /// The flow that a packet names, if it is one of a service, and where its payload begins.
+    /// The flow that a packet names, if it is one of a service, and where its payload begins. For
+    /// each packet of a service, whose key and measure a call would only move about.
+    #[inline(always)]
     fn of_service(
         &self,
         packet: &mut Packet<'_>,
@@ -156,6 +158,7 @@ impl Path {
     /// Gives a packet of a ghost to the listener that userspace has named, if it has: all that is
     /// not of a connection yet. Not when it is made: what the stack has still to do with the
     /// packets before it (the reset of another ghost) is done by now.
+    #[inline(never)]
     fn direct(&self, packet: &mut Packet<'_>, guard: &rcu::Guard) {
         let Ok(Some((key, ..))) = self.of_service(packet, Dir::ToService, guard) else {
             return;
@@ -349,8 +352,22 @@ impl Path {
     }
 
     /// Lets a packet go, or holds or frees it, as was decided.
-    #[inline]
+    #[inline(always)]
     fn follow<'a>(
+        &self,
+        packet: Packet<'a>,
+        decision: Result<Decision>,
+        state: &mut State,
+    ) -> Verdict<'a> {
+        match decision {
+            Ok(Decision::Accept) => packet.accept(),
+            decision => self.stop(packet, decision, state),
+        }
+    }
+
+    /// As [`Path::follow`], of a packet that does not go on now.
+    #[inline(never)]
+    fn stop<'a>(
         &self,
         packet: Packet<'a>,
         decision: Result<Decision>,

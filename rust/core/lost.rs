@@ -106,7 +106,8 @@ impl Flow {
     }
 
     /// A packet of a client whose server has closed early. What it acknowledges is worth
-    /// knowing; it sends again what matters.
+    /// knowing; it sends again what matters. Its own frame, as [`Flow::lost_c2s`] has.
+    #[inline(never)]
     pub(super) fn hear_of_lost(&mut self, p: &Packet<'_>, env: &Env) -> Verdict {
         let ack = self.s2c.next.nearest(Seq::new(p.ack()));
         if p.has_ack() && ack > self.s2c.acked && ack <= self.s2c.next {
