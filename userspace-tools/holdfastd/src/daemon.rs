@@ -23,7 +23,7 @@ use crate::drain::Drain;
 use crate::engine::Engine;
 use crate::kernel::{Entry, Kernel};
 use crate::link::{self, LinkEvent};
-use crate::membership::{Beat, Change, Membership};
+use crate::membership::{Change, Membership};
 use crate::mover::{Moved, Mover};
 use crate::presence::Presence;
 use crate::ready::Ready;
@@ -33,12 +33,13 @@ use crate::store::Update;
 use crate::takeover::{self, Address};
 use crate::timeline::{monotonic, Timeline};
 use crate::watch::Watch;
+use crate::wire::{self, Beat, LINKS};
 
 /// Updates that a peer is told at once when it connects.
 const SYNC_CHUNK: usize = 256;
 
-/// What the key of links is made for.
-const LINKS: &str = "holdfast records 1";
+/// Most bytes of a datagram.
+const DATAGRAM_MAX: usize = 1 << 16;
 
 /// A daemon that is set up.
 pub struct Daemon<K> {
@@ -128,7 +129,8 @@ impl<K: Kernel> Daemon<K> {
         let names = config.peers.iter().map(|p| p.name.clone()).collect();
         let (names, known) = watch::channel(names);
         let mut tasks = JoinSet::new();
-        tasks.spawn(link::listen(listener, known, key, events_tx.clone()));
+        let me = config.node.name.clone();
+        tasks.spawn(link::listen(me, listener, known, key, events_tx.clone()));
         let peers: Vec<_> = config
             .peers
             .iter()
@@ -142,7 +144,7 @@ impl<K: Kernel> Daemon<K> {
             engine,
             membership,
             addresses,
-            seal: Seal::new(secret, "holdfast heartbeat 1"),
+            seal: Seal::new(secret, wire::BEATS),
             socket,
             peers: Vec::new(),
             links: HashMap::new(),
@@ -192,7 +194,7 @@ impl<K: Kernel> Daemon<K> {
         let period = self.config.heartbeat.interval();
         let mut beat = rhythm(period);
         let mut tick = rhythm(pace(period));
-        let mut packet = vec![0; 2048];
+        let mut packet = vec![0; DATAGRAM_MAX];
         let mut stopping = false;
         tokio::pin!(stop);
         loop {
@@ -249,10 +251,9 @@ impl<K: Kernel> Daemon<K> {
 
     pub(crate) fn beat(&mut self) {
         for (name, addr) in &self.peers {
-            let beat = self.membership.beat(name);
-            let plain = postcard::to_allocvec(&beat).unwrap_or_default();
+            let beat = self.membership.beat(name).encode();
             // What is lost is what heartbeats are for.
-            let _ = self.socket.try_send_to(&self.seal.seal(&plain), *addr);
+            let _ = self.socket.try_send_to(&self.seal.seal(&beat), *addr);
         }
         let marks = self.engine.take_marks(monotonic());
         if marks.is_empty() {
@@ -268,15 +269,15 @@ impl<K: Kernel> Daemon<K> {
 
     fn heard(&mut self, packet: &[u8]) {
         let plain = self.seal.open(packet);
-        match plain.as_deref().map(postcard::from_bytes::<Beat>) {
-            Some(Ok(beat)) => {
+        match plain.as_deref().and_then(Beat::decode) {
+            Some(beat) => {
                 let changes = self.membership.hear(&beat, self.time());
                 self.changed(changes);
                 if self.membership.is_alive(&beat.from) && self.suspected.remove(&beat.from) {
                     self.engine.count("suspicions-false");
                 }
             }
-            _ => self.engine.count("heartbeats-refused"),
+            None => self.engine.count("heartbeats-refused"),
         }
     }
 
@@ -338,6 +339,14 @@ impl<K: Kernel> Daemon<K> {
                     self.engine
                         .timeline
                         .note("peer-not-dead", json!({"peer": peer}));
+                }
+                Change::Speaks(peer, version) => {
+                    let ours = wire::VERSION;
+                    if version != ours {
+                        self.engine.count("peers-other-version");
+                    }
+                    let note = json!({"peer": peer, "version": version, "ours": ours});
+                    self.engine.timeline.note("peer-version", note);
                 }
                 Change::Dead(peer, silent) => {
                     let ms = silent.as_millis() as u64;

@@ -163,7 +163,12 @@ impl<K: Kernel> Daemon<K> {
             );
         }
         let Some(to) = self.ready(to) else {
-            return refuse(reply, "no peer is ready to take over");
+            let foreign = |n: &str| self.membership.foreign(n).is_some();
+            let why = match self.peers.iter().any(|(n, _)| foreign(n)) {
+                true => "no peer that speaks this node's version is ready to take over",
+                false => "no peer is ready to take over",
+            };
+            return refuse(reply, why);
         };
         let ms = wait.as_millis() as u64;
         let note = json!({"to": to, "deadline_ms": ms});

@@ -38,6 +38,7 @@ pub mod takeover;
 pub mod tally;
 pub mod timeline;
 pub mod watch;
+pub mod wire;
 
 #[cfg(test)]
 mod testing;

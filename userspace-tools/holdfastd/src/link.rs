@@ -4,7 +4,8 @@
 //! the group, frames of a 16-bit length and one Noise message each.
 //!
 //! A node connects to each peer to tell its own records; the peer answers with the number of
-//! the newest update that it has. So between two nodes there are two connections.
+//! the newest update that it has. So between two nodes there are two connections. Both say in the
+//! handshake who they are and which version they speak; if it is not the same, that is all.
 
 use std::io;
 use std::net::SocketAddr;
@@ -19,14 +20,19 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, sleep_until, timeout, Instant};
 
 use crate::store::Update;
+use crate::wire::{Hello, VERSION};
 
-const PATTERN: &str = "Noise_NNpsk0_25519_ChaChaPoly_BLAKE2s";
+/// The handshake and the ciphers.
+pub const PATTERN: &str = "Noise_NNpsk0_25519_ChaChaPoly_BLAKE2s";
 
 /// Most bytes of updates in a frame; with the largest record it stays below Noise's 65535.
 const FRAME: usize = 48 * 1024;
 
 /// Bytes that Noise adds to a message.
 const TAG: usize = 16;
+
+/// Room for a message of the handshake: a key, a tag and the longest hello.
+const HANDSHAKE: usize = 512;
 
 /// Messages that wait for a slow peer before it is left and told everything anew.
 const QUEUE: usize = 4096;
@@ -43,6 +49,9 @@ const GONE: Duration = Duration::from_secs(10);
 /// counted on, responses wait for it.
 const PATIENCE: Duration = Duration::from_secs(1);
 const RETRY: Duration = Duration::from_millis(200);
+
+/// Until a peer of another version is asked again.
+const FOREIGN: Duration = Duration::from_secs(1);
 
 /// Names of the peers, as they are now.
 pub type Names = watch::Receiver<Vec<String>>;
@@ -70,9 +79,6 @@ pub enum LinkEvent {
 
 #[derive(Serialize, Deserialize)]
 enum Message {
-    Hello {
-        name: String,
-    },
     /// `number`: of the newest update, in its last frame; else 0.
     Updates {
         number: u64,
@@ -121,27 +127,35 @@ impl Drop for Channel {
 }
 
 impl Channel {
-    async fn open(stream: TcpStream, key: &[u8; 32], first: bool) -> io::Result<Self> {
+    /// Also what the peer says of itself.
+    async fn open(
+        stream: TcpStream,
+        key: &[u8; 32],
+        (hello, first): (&Hello, bool),
+    ) -> io::Result<(Self, Hello)> {
         stream.set_nodelay(true)?;
         let (mut read, mut write) = stream.into_split();
         let mut hs: HandshakeState = match first {
             true => builder(key)?.build_initiator().map_err(bad)?,
             false => builder(key)?.build_responder().map_err(bad)?,
         };
-        let mut ours = first;
+        let (mut ours, mut theirs) = (first, None);
         while !hs.is_handshake_finished() {
-            let mut buf = vec![0; 256];
             if ours {
-                let n = hs.write_message(&[], &mut buf).map_err(bad)?;
+                let mut buf = vec![0; HANDSHAKE];
+                let n = hs.write_message(&hello.encode(), &mut buf).map_err(bad)?;
                 let mut out = Vec::new();
                 push_frame(&mut out, &buf[..n])?;
                 write.write_all(&out).await?;
             } else {
                 let frame = read_frame(&mut read).await?;
-                hs.read_message(&frame, &mut buf).map_err(bad)?;
+                let mut buf = vec![0; frame.len()];
+                let n = hs.read_message(&frame, &mut buf).map_err(bad)?;
+                theirs = Hello::decode(&buf[..n]);
             }
             ours = !ours;
         }
+        let theirs = theirs.ok_or_else(|| bad("no hello"))?;
         let noise = hs.into_transport_mode().map_err(bad)?;
         // Reading a frame cannot be interrupted halfway, so that it has a task of its own.
         let (tx, frames) = mpsc::channel(64);
@@ -152,12 +166,13 @@ impl Channel {
                 }
             }
         });
-        Ok(Channel {
+        let channel = Channel {
             noise,
             write,
             frames,
             reader,
-        })
+        };
+        Ok((channel, theirs))
     }
 
     fn seal(&mut self, out: &mut Vec<u8>, message: &Message) -> io::Result<()> {
@@ -218,13 +233,19 @@ pub async fn tell(
     key: [u8; 32],
     events: mpsc::Sender<LinkEvent>,
 ) {
-    let mut conn = 0;
+    let (hello, mut conn) = (Hello::new(&name), 0);
     loop {
         conn += 1;
         let connected = timeout(PATIENCE, async {
-            Channel::open(TcpStream::connect(addr).await?, &key, true).await
+            Channel::open(TcpStream::connect(addr).await?, &key, (&hello, true)).await
         });
-        if let Ok(Ok(mut channel)) = connected.await {
+        let connected = connected.await.ok().and_then(Result::ok);
+        if matches!(&connected, Some((_, theirs)) if theirs.version != VERSION) {
+            sleep(FOREIGN).await;
+            continue;
+        }
+        // One that calls itself otherwise must not confirm in the name of this one.
+        if let Some((mut channel, _)) = connected.filter(|(_, theirs)| theirs.name == peer) {
             let (tx, rx) = mpsc::channel(QUEUE);
             let up = LinkEvent::Up {
                 peer: peer.clone(),
@@ -232,7 +253,7 @@ pub async fn tell(
                 updates: tx,
             };
             let _ = events.send(up).await;
-            let _ = told(&mut channel, &name, (&peer, conn), rx, &events).await;
+            let _ = told(&mut channel, (&peer, conn), rx, &events).await;
             let down = LinkEvent::Down {
                 peer: peer.clone(),
                 conn,
@@ -247,19 +268,11 @@ pub async fn tell(
 
 async fn told(
     channel: &mut Channel,
-    name: &str,
     (peer, conn): (&str, u64),
     mut updates: mpsc::Receiver<(u64, Vec<Update>)>,
     events: &mpsc::Sender<LinkEvent>,
 ) -> io::Result<()> {
     let mut out = Vec::new();
-    channel.seal(
-        &mut out,
-        &Message::Hello {
-            name: name.to_owned(),
-        },
-    )?;
-    channel.write.write_all(&out).await?;
     let (mut sent, mut confirmed, mut heard) = (0, 0, Instant::now());
     loop {
         tokio::select! {
@@ -303,17 +316,19 @@ async fn told(
 
 /// Takes the connections of peers, for ever.
 pub async fn listen(
+    name: String,
     listener: TcpListener,
     peers: Names,
     key: [u8; 32],
     events: mpsc::Sender<LinkEvent>,
 ) {
+    let hello = Hello::new(&name);
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                let (peers, events) = (peers.clone(), events.clone());
+                let (hello, peers, events) = (hello.clone(), peers.clone(), events.clone());
                 tokio::spawn(async move {
-                    let _ = hear(stream, &peers, &key, &events).await;
+                    let _ = hear(stream, &hello, &peers, &key, &events).await;
                 });
             }
             // Out of descriptors, for one; it may pass.
@@ -324,16 +339,16 @@ pub async fn listen(
 
 async fn hear(
     stream: TcpStream,
+    hello: &Hello,
     peers: &Names,
     key: &[u8; 32],
     events: &mpsc::Sender<LinkEvent>,
 ) -> io::Result<()> {
-    let mut channel = timeout(PATIENCE, Channel::open(stream, key, false)).await??;
-    let first = timeout(PATIENCE, channel.frames.recv()).await?;
-    let first = first.ok_or(io::ErrorKind::UnexpectedEof)?;
-    let Message::Hello { name } = channel.unseal(&first)? else {
-        return Err(bad("no hello"));
-    };
+    let opened = timeout(PATIENCE, Channel::open(stream, key, (hello, false))).await??;
+    let (mut channel, Hello { version, name }) = opened;
+    if version != VERSION {
+        return Err(bad("of another version"));
+    }
     if !peers.borrow().contains(&name) {
         return Err(bad("not of the group"));
     }
@@ -379,13 +394,23 @@ mod tests {
         let addr = listener.local_addr().unwrap();
         let (tx, rx) = mpsc::channel(64);
         let (group, names) = watch::channel(vec!["a".into()]);
-        let listening = listen(listener, names, [7; 32], tx.clone());
+        let listening = listen("b".into(), listener, names, [7; 32], tx.clone());
         tokio::spawn(async move {
             listening.await;
             drop(group);
         });
         tokio::spawn(tell("a".into(), ("b".into(), addr), key, tx));
         rx
+    }
+
+    /// Node b, of this version, answers a connection.
+    async fn answer(stream: TcpStream, key: &[u8; 32], version: u16) -> Channel {
+        let hello = Hello {
+            version,
+            ..Hello::new("b")
+        };
+        let opened = Channel::open(stream, key, (&hello, false));
+        opened.await.unwrap().0
     }
 
     #[tokio::test]
@@ -423,7 +448,7 @@ mod tests {
         let key = [7; 32];
         tokio::spawn(tell("a".into(), ("b".into(), addr), key, tx));
         let (stream, _) = listener.accept().await.unwrap();
-        let mut peer = Channel::open(stream, &key, false).await.unwrap();
+        let mut peer = answer(stream, &key, VERSION).await;
         let Some(LinkEvent::Up { updates, .. }) = rx.recv().await else {
             panic!()
         };
@@ -449,7 +474,7 @@ mod tests {
         let key = [7; 32];
         tokio::spawn(tell("a".into(), ("b".into(), addr), key, tx));
         let (stream, _) = listener.accept().await.unwrap();
-        let mut peer = Channel::open(stream, &key, false).await.unwrap();
+        let mut peer = answer(stream, &key, VERSION).await;
         let Some(LinkEvent::Up { updates, .. }) = rx.recv().await else {
             panic!()
         };
@@ -467,6 +492,50 @@ mod tests {
         updates.send((0, vec![Update::Begin])).await.unwrap();
         let left = timeout(2 * PATIENCE, rx.recv()).await.unwrap();
         assert!(matches!(left, Some(LinkEvent::Down { .. })), "{left:?}");
+    }
+
+    #[tokio::test]
+    async fn a_peer_of_another_version_is_told_nothing_until_it_speaks_ours() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let (tx, mut rx) = mpsc::channel(64);
+        let key = [7; 32];
+        tokio::spawn(tell("a".into(), ("b".into(), addr), key, tx));
+        for version in [VERSION + 1, VERSION - 1, VERSION] {
+            let (stream, _) = listener.accept().await.unwrap();
+            let mut peer = answer(stream, &key, version).await;
+            if version == VERSION {
+                assert!(matches!(rx.recv().await, Some(LinkEvent::Up { .. })));
+            } else {
+                assert!(peer.frames.recv().await.is_none(), "it closes");
+                assert!(rx.try_recv().is_err());
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_heard_of_a_peer_of_another_version() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let (tx, mut rx) = mpsc::channel(64);
+        let (_group, names) = watch::channel(vec!["a".into()]);
+        let key = [7; 32];
+        tokio::spawn(listen("b".into(), listener, names, key, tx));
+        for (name, version) in [("a", VERSION + 1), ("stranger", VERSION)] {
+            let hello = Hello {
+                version,
+                ..Hello::new(name)
+            };
+            let stream = TcpStream::connect(addr).await.unwrap();
+            let opened = Channel::open(stream, &key, (&hello, true)).await;
+            let (mut peer, theirs) = opened.unwrap();
+            assert_eq!(theirs, Hello::new("b"), "it says which one it speaks");
+            let mut out = Vec::new();
+            peer.seal_updates(&mut out, 1, vec![Update::Begin]).unwrap();
+            let _ = peer.write.write_all(&out).await;
+            assert!(peer.frames.recv().await.is_none(), "it closes");
+            assert!(rx.try_recv().is_err());
+        }
     }
 
     #[tokio::test]

@@ -21,10 +21,12 @@ use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use external::External;
 use owner::{is_owner, Owner};
+
+use crate::wire::{Beat, VERSION};
 
 /// Time since an arbitrary moment on this node.
 pub type Time = Duration;
@@ -37,33 +39,6 @@ pub const CALM: Duration = Duration::from_secs(1);
 
 /// Sessions of a node that are remembered so that their heartbeats are not taken again.
 const OLD_SESSIONS: usize = 256;
-
-/// What a heartbeat says.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Beat {
-    /// Name of the sender.
-    pub from: String,
-    /// Of this start of the sender's machine.
-    pub boot: u64,
-    /// Random number of this start of the sender.
-    pub session: u64,
-    /// Counts the heartbeats of the session.
-    pub seq: u64,
-    /// The receiver's session as the sender knows it: proves that this is no recording.
-    pub echo: Option<u64>,
-    /// Addresses that the sender owns, and the generation of each claim.
-    pub claims: Vec<(IpAddr, u32)>,
-    /// The sender stops in order; its kernel goes on.
-    pub leaving: bool,
-    /// Nothing of the receiver reaches the sender, who is heard.
-    pub deaf: bool,
-    /// The sender is not cut off from the segment of the service, as far as it knows.
-    pub connected: bool,
-    /// The sender takes no addresses.
-    pub drained: bool,
-    /// Addresses of [`Beat::claims`] that another program has moved away from the sender.
-    pub gone: Vec<IpAddr>,
-}
 
 /// Something that the daemon must act on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +53,9 @@ pub enum Change {
     Dead(String, Duration),
     /// A node that was taken for dead has lived all the time.
     NotDead(String),
+    /// A node speaks this version from now on, no more that of before. At first it is taken for
+    /// one of ours.
+    Speaks(String, u16),
     /// This node becomes the owner of an address.
     Take {
         addr: IpAddr,
@@ -117,6 +95,10 @@ struct Peer {
     echo: Option<u64>,
     claims: Vec<(IpAddr, u32)>,
     gone: Vec<IpAddr>,
+    /// Of updates and records.
+    version: u16,
+    /// Its daemon, for people.
+    release: String,
     leaving: bool,
     /// It says that it does not hear us.
     deaf: bool,
@@ -142,6 +124,8 @@ impl Peer {
             echo: None,
             claims: Vec::new(),
             gone: Vec::new(),
+            version: VERSION,
+            release: String::new(),
             leaving: false,
             deaf: false,
             connected: false,
@@ -222,6 +206,7 @@ impl Membership {
         let ours = |o: &Owner| o.name.as_deref() == Some(&*self.name);
         let unheard = |p: &Peer| self.ticked.saturating_sub(p.arrived) >= self.silence();
         Beat {
+            version: VERSION,
             from: self.name.clone(),
             boot: self.boot,
             session: self.session,
@@ -238,6 +223,7 @@ impl Membership {
             connected: self.connected(self.ticked, false),
             drained: self.drained.is_some(),
             gone: self.gone(),
+            release: env!("CARGO_PKG_VERSION").into(),
         }
     }
 
@@ -281,7 +267,8 @@ impl Membership {
         self.drained = drained;
     }
 
-    /// Takes in a heartbeat whose seal was right.
+    /// Takes in a heartbeat whose seal was right, of whatever version: who lives and what it owns
+    /// does not depend on that.
     pub fn hear(&mut self, beat: &Beat, now: Time) -> Vec<Change> {
         let silence = self.silence();
         let Some(p) = self.peers.get_mut(&beat.from) else {
@@ -320,6 +307,10 @@ impl Membership {
         p.drained = beat.drained;
         p.claims.clone_from(&beat.claims);
         p.gone.clone_from(&beat.gone);
+        p.release.clone_from(&beat.release);
+        if std::mem::replace(&mut p.version, beat.version) != beat.version {
+            changes.push(Change::Speaks(beat.from.clone(), beat.version));
+        }
         if rebooted && p.health != Health::Dead {
             // Its connections died with its kernel, however fast it was back.
             changes.push(Change::Dead(beat.from.clone(), silent));
@@ -486,9 +477,17 @@ impl Membership {
 
     /// Whether `peer` can be given an address.
     pub fn is_willing(&self, peer: &str) -> bool {
-        self.peers
-            .get(peer)
-            .is_some_and(|p| p.health == Health::Alive && !p.leaving && !p.drained && p.connected)
+        self.peers.get(peer).is_some_and(|p| {
+            let able = !p.leaving && !p.drained && p.connected;
+            p.health == Health::Alive && able && p.version == VERSION
+        })
+    }
+
+    /// The version of updates and records that `peer` speaks, and the release of its daemon, if it
+    /// is another version than ours.
+    pub fn foreign(&self, peer: &str) -> Option<(u16, &str)> {
+        let p = self.peers.get(peer).filter(|p| p.version != VERSION)?;
+        Some((p.version, &p.release))
     }
 
     /// Whether nothing is heard of `peer` any more.

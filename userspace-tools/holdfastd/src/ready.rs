@@ -18,6 +18,7 @@ use crate::kernel::Kernel;
 use crate::membership::{Health, Time};
 use crate::sample::{self, shown, Sample, Verdict};
 use crate::store::Update;
+use crate::wire::VERSION;
 
 /// How often peers are told about this node.
 const ABOUT: Duration = Duration::from_secs(2);
@@ -78,6 +79,11 @@ fn wall_ms() -> u64 {
     since.unwrap_or_default().as_millis() as u64
 }
 
+/// What is believed of a peer's words.
+fn shortened(words: &str) -> String {
+    words.chars().take(WORD).collect()
+}
+
 /// What tells the loaded module from another build of it; empty if nothing does.
 fn module() -> String {
     let dir = "/sys/module/holdfast";
@@ -119,7 +125,6 @@ impl Ready {
 
     /// A peer has said something.
     pub fn hear(&mut self, peer: &str, update: &Update, now: Time) {
-        let short = |s: &str| s.chars().take(WORD).collect();
         match update {
             Update::Begin => {
                 let p = self.peers.entry(peer.to_owned()).or_default();
@@ -137,8 +142,8 @@ impl Ready {
                     synced: begun,
                     heard: Some(now),
                     ahead_ms: i64::try_from(ahead).unwrap_or(i64::MAX),
-                    daemon: short(daemon),
-                    module: short(module),
+                    daemon: shortened(daemon),
+                    module: shortened(module),
                 };
                 self.peers.insert(peer.to_owned(), known);
             }
@@ -273,8 +278,19 @@ impl<K: Kernel> Daemon<K> {
             });
         }
         for (name, health, _) in self.membership.peers(now) {
-            if matches!(health, Health::Alive | Health::Suspect) {
-                self.ready.of_peer(name, &self.config, now, &mut out);
+            if !matches!(health, Health::Alive | Health::Suspect) {
+                continue;
+            }
+            match self.membership.foreign(name) {
+                Some((version, release)) => out.push(Reason {
+                    kind: "version",
+                    text: format!(
+                        "{name} (holdfastd {}) speaks version {version} of records, we speak \
+                         {VERSION}: no records are told and nothing is handed over",
+                        shortened(release)
+                    ),
+                }),
+                None => self.ready.of_peer(name, &self.config, now, &mut out),
             }
         }
         for service in &self.config.services {

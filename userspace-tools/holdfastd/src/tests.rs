@@ -28,6 +28,7 @@ mod next;
 mod node;
 mod operate;
 mod rescue;
+mod versions;
 
 const GET: &[u8] = b"GET /f HTTP/1.1\r\nHost: h\r\n\r\n";
 const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\nETag: \"e\"\r\n\r\n";

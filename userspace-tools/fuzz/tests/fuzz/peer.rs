@@ -3,10 +3,11 @@
 //! Heartbeats and updates, forged, replayed, cut, too long and of another version. The way of
 //! records between nodes is in `holdfastd/src/link.rs`.
 
-use holdfast_fuzz::{number, run, spoil, Rng};
-use holdfastd::membership::{Beat, Change, Membership, Time};
+use holdfast_fuzz::{noise, number, run, spoil, spoiled, Rng};
+use holdfastd::membership::{Change, Membership, Time};
 use holdfastd::seal::{Seal, Secret};
 use holdfastd::store::{Store, Update};
+use holdfastd::wire::{Beat, Hello, VERSION};
 use libholdfast::record::{Record, State};
 use libholdfast::types::{FlowKey, TcpOptions};
 use std::net::IpAddr;
@@ -22,6 +23,7 @@ fn group() -> Membership {
 
 fn beat(rng: &mut Rng, seq: u64) -> Beat {
     Beat {
+        version: rng.pick(&[VERSION, VERSION, VERSION + 1, 0]),
         from: rng.pick(&["b", "b", "b", "c", "a", "nobody"]).to_owned(),
         boot: rng.below(3),
         session: rng.below(4),
@@ -39,6 +41,7 @@ fn beat(rng: &mut Rng, seq: u64) -> Beat {
         connected: rng.permille(900),
         drained: rng.permille(50),
         gone: (0..rng.below(3)).map(|_| VIP).collect(),
+        release: "0".into(),
     }
 }
 
@@ -54,16 +57,22 @@ fn heartbeats() {
         for seq in 1..60 {
             now += MS * rng.below(120) as u32;
             let said = beat(rng, seq);
-            let mut plain = postcard::to_allocvec(&said).unwrap();
+            let mut plain = said.encode();
             let sealed = seal.seal(&plain);
             let mut forged = sealed.clone();
             spoil(rng, &mut forged);
             assert!(forged == sealed || seal.open(&forged).is_none());
-            // Another version, or a node that errs: sealed rightly.
-            if rng.permille(200) {
-                spoil(rng, &mut plain);
+            // A newer version, or a node that errs: sealed rightly.
+            match rng.below(10) {
+                0 | 1 => spoil(rng, &mut plain),
+                2 => {
+                    let more = rng.below(100);
+                    plain.extend(noise(rng, more));
+                    assert_eq!(Beat::decode(&plain).map(|b| b.claims), Some(said.claims));
+                }
+                _ => {}
             }
-            if let Ok(b) = postcard::from_bytes::<Beat>(&plain) {
+            if let Some(b) = Beat::decode(&plain) {
                 let before = m
                     .peers(now)
                     .map(|(n, h, _)| (n.to_owned(), h))
@@ -94,6 +103,24 @@ fn heartbeats() {
             }
             m.tick(now);
             assert!(m.owners().count() == 1);
+        }
+    });
+}
+
+/// What is no heartbeat or hello is refused; what is one is said on the same.
+#[test]
+fn words() {
+    run("words", |rng| {
+        let seq = rng.bits();
+        let (beat, hello) = (beat(rng, seq).encode(), Hello::new("b").encode());
+        let bytes = spoiled(rng, &[&beat, &hello]);
+        if let Some(hello) = Hello::decode(&bytes) {
+            assert_eq!(Hello::decode(&hello.encode()), Some(hello));
+        }
+        if let Some(beat) = Beat::decode(&bytes) {
+            let again = Beat::decode(&beat.encode()).unwrap();
+            assert_eq!((&again.from, &again.claims), (&beat.from, &beat.claims));
+            assert!(again.gone.iter().all(|a| beat.gone.contains(a)));
         }
     });
 }

@@ -194,6 +194,51 @@ fn a_claim_of_the_last_generation_is_survived() {
     assert_eq!(g.owners(), vec![1]);
 }
 
+/// Node 0 speaks `version`, and says more than ours.
+fn speak(g: &mut Group, version: u16, ms: u32) {
+    for _ in 0..ms / 10 {
+        g.now += MS * 10;
+        for (i, j) in [(0, 1), (1, 0)] {
+            let mut beat = g.nodes[i].beat(&format!("n{j}"));
+            if i == 0 {
+                beat.version = version;
+            }
+            let mut said = beat.encode();
+            said.extend([7; 30]);
+            let heard = Beat::decode(&said).unwrap();
+            let changes = g.nodes[j].hear(&heard, g.now);
+            g.note(j, changes);
+            let changes = g.nodes[i].tick(g.now);
+            g.note(i, changes);
+        }
+    }
+}
+
+#[test]
+fn an_owner_of_another_version_lives_and_keeps_its_address() {
+    for version in [0, VERSION + 1, u16::MAX] {
+        let mut g = Group::new(2);
+        speak(&mut g, version, 2000);
+        assert_eq!(g.owners(), vec![0]);
+        let other = &g.nodes[1];
+        assert!(other.is_alive("n0") && !other.is_willing("n0"));
+        assert_eq!(other.foreign("n0").map(|f| f.0), Some(version));
+        let says = Change::Speaks("n0".into(), version);
+        assert_eq!(g.log.iter().filter(|(_, _, c)| *c == says).count(), 1);
+        assert!(!g.log.iter().any(|(_, _, c)| matches!(c, Change::Dead(..))));
+        // Its death is one like any other.
+        g.dead.insert(0);
+        g.run(500);
+        assert_eq!(g.owners(), vec![1]);
+        // Upgraded, it is one of ours.
+        g.nodes[0] = node(0, 2, g.now, 999);
+        g.dead.clear();
+        speak(&mut g, VERSION, 1000);
+        assert_eq!(g.owners(), vec![1]);
+        assert!(g.nodes[1].is_willing("n0") && g.nodes[1].foreign("n0").is_none());
+    }
+}
+
 #[test]
 fn our_own_pause_kills_nobody() {
     let mut g = Group::new(2);

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: GPL-2.0-or-later OR MIT
+
+//! A peer of another version: it lives, it has its address, and nothing else is told to it.
+
+use serde_json::json;
+use tokio::net::UdpSocket;
+
+use super::*;
+use crate::seal::Seal;
+use crate::wire::{self, Beat, VERSION};
+
+/// What is kept of node b's side: it hears a, and answers each heartbeat.
+struct Other {
+    seal: Seal,
+    socket: UdpSocket,
+    seq: u64,
+    claims: Vec<(std::net::IpAddr, u32)>,
+}
+
+impl Other {
+    async fn new(port: u16, claims: &[&str]) -> Self {
+        let secret = Secret::new(&[9; 32]).unwrap();
+        Other {
+            seal: Seal::new(&secret, wire::BEATS),
+            socket: UdpSocket::bind(("127.0.0.1", port)).await.unwrap(),
+            seq: 0,
+            claims: claims.iter().map(|a| (a.parse().unwrap(), 1)).collect(),
+        }
+    }
+
+    /// Answers the next heartbeat as a newer version would.
+    async fn answer(&mut self) -> Beat {
+        let mut datagram = [0; 2048];
+        let (n, from) = self.socket.recv_from(&mut datagram).await.unwrap();
+        let heard = Beat::decode(&self.seal.open(&datagram[..n]).unwrap()).unwrap();
+        self.seq += 1;
+        let beat = Beat {
+            version: VERSION + 1,
+            from: "b".into(),
+            boot: 5,
+            session: 6,
+            seq: self.seq,
+            echo: Some(heard.session),
+            claims: self.claims.clone(),
+            leaving: false,
+            deaf: false,
+            connected: true,
+            drained: false,
+            gone: Vec::new(),
+            release: "9.9".into(),
+        };
+        let mut said = beat.encode();
+        said.extend(b"what nobody knows yet");
+        let _ = self.socket.send_to(&self.seal.seal(&said), from).await;
+        heard
+    }
+
+    /// Answers for so long.
+    async fn live(&mut self, time: Duration) {
+        let _ = timeout(time, async {
+            loop {
+                self.answer().await;
+            }
+        })
+        .await;
+    }
+}
+
+fn version_text(readiness: &Value) -> Option<String> {
+    let all = readiness["why"].as_array()?;
+    let reason = all.iter().find(|r| r["reason"] == "version")?;
+    Some(reason["text"].as_str()?.to_owned())
+}
+
+#[tokio::test]
+async fn it_keeps_its_address_while_it_lives() {
+    let here = LocalSet::new();
+    here.run_until(async {
+        let ports = free_ports();
+        let a = Node::start("a", ports, 100).await;
+        let mut b = Other::new(ports[1], &["192.0.2.10"]).await;
+        // Longer than a waits for those that live.
+        b.live(Duration::from_secs(2)).await;
+        let told = a.ask(Request::Status).await;
+        assert_eq!(told["addresses"][0]["owner"], "b");
+        assert_eq!(told["counts"]["peers-other-version"], 1);
+        let peers = a.ask(Request::Peers).await;
+        assert_eq!(peers["peers"][0]["health"], "alive");
+        assert_eq!(peers["peers"][0]["willing"], false);
+        assert_eq!(peers["peers"][0]["other_version"], VERSION + 1);
+        let text = version_text(&a.ask(Request::Ready).await).unwrap();
+        assert!(
+            text.contains("b (holdfastd 9.9) speaks version 2"),
+            "{text}"
+        );
+        drop(b);
+        let owned = |v: &Value| v["status"]["addresses"][0]["owner"] == "a";
+        a.until("a has the address of the dead", owned).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn nothing_is_handed_over_to_it() {
+    let here = LocalSet::new();
+    here.run_until(async {
+        let ports = free_ports();
+        let a = Node::start("a", ports, 100).await;
+        let mut b = Other::new(ports[1], &[]).await;
+        while b.answer().await.claims.is_empty() {}
+        for to in [None, Some("b".to_owned())] {
+            let deadline_ms = Some(0);
+            let told = a.ask(Request::Drain { deadline_ms, to }).await;
+            let why = "no peer that speaks this node's version is ready to take over";
+            assert_eq!(told, json!({"error": why}));
+        }
+        assert_eq!(b.answer().await.claims.len(), 1);
+    })
+    .await;
+}
