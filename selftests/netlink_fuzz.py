@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later OR MIT
-# holdfast-test: guest sample=stock,debug timeout=180
+# holdfast-test: guest sample=stock,debug timeout=300
 """Netlink requests of every wrong kind: attributes that are missing, there twice, too short, too
 long, out of range or nested wrongly, and noise; also by whoever has no right to ask. Errors say what
 is wrong, nobody sees another namespace, and the module goes when all is over."""

@@ -81,7 +81,9 @@ fn wall_ms() -> u64 {
 
 /// What is believed of a peer's words.
 fn shortened(words: &str) -> String {
-    words.chars().take(WORD).collect()
+    // Nor must they steer a terminal.
+    let shown = words.chars().filter(|c| !c.is_control());
+    shown.take(WORD).collect()
 }
 
 /// What tells the loaded module from another build of it; empty if nothing does.

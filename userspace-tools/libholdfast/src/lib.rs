@@ -10,6 +10,8 @@
 mod attr;
 pub mod client;
 pub mod error;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod http;
 pub mod monitor;
 mod netlink;

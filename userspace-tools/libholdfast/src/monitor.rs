@@ -81,7 +81,7 @@ impl Monitor {
 }
 
 /// The notification that is this message. `None`: of a kind that is not known here.
-fn read(message: &[u8]) -> Result<Option<Notice>> {
+pub(crate) fn read(message: &[u8]) -> Result<Option<Notice>> {
     let attrs = Attrs::of_message(message)?;
     Ok(Some(match message.first() {
         Some(&nl::CMD_FLOW_NTF) => Notice::Flow(FlowInfo::read(&attrs)?),

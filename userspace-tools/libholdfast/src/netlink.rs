@@ -196,7 +196,7 @@ fn retry<T>(mut call: impl FnMut() -> std::io::Result<T>) -> std::io::Result<T> 
 }
 
 /// Number of a family and names and numbers of its groups, as the controller tells them.
-fn family(reply: &[u8]) -> Result<(u16, Vec<(String, u32)>)> {
+pub(crate) fn family(reply: &[u8]) -> Result<(u16, Vec<(String, u32)>)> {
     let attrs = Attrs::of_message(reply)?;
     let id = need(attrs.u16(CTRL_ATTR_FAMILY_ID)?, "the family's number")?;
     let mut groups = Vec::new();
@@ -235,17 +235,22 @@ pub(crate) fn messages(datagram: &[u8]) -> impl Iterator<Item = Result<NetlinkBu
 }
 
 /// A request and what was answered so far.
-struct Exchange<'a> {
+pub(crate) struct Exchange<'a> {
     command: &'static str,
     set: &'a AttrSet,
     request: &'a [u8],
     sequence: u32,
-    replies: Replies,
-    done: bool,
+    pub(crate) replies: Replies,
+    pub(crate) done: bool,
 }
 
 impl<'a> Exchange<'a> {
-    fn new(command: &'static str, set: &'a AttrSet, request: &'a [u8], sequence: u32) -> Self {
+    pub(crate) fn new(
+        command: &'static str,
+        set: &'a AttrSet,
+        request: &'a [u8],
+        sequence: u32,
+    ) -> Self {
         let replies = Replies {
             messages: Vec::new(),
             consistent: true,
@@ -261,7 +266,7 @@ impl<'a> Exchange<'a> {
     }
 
     /// Takes a datagram; with the last one, `done` is set.
-    fn feed(&mut self, datagram: &[u8]) -> Result<()> {
+    pub(crate) fn feed(&mut self, datagram: &[u8]) -> Result<()> {
         for message in messages(datagram) {
             let message = message?;
             if message.sequence_number() != self.sequence {

@@ -5,6 +5,8 @@
 mod config;
 mod flow;
 mod http;
+mod link;
+mod netlink;
 mod packet;
 mod peer;
 mod record;
