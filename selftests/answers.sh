@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later OR MIT
-# holdfast-test: guest kernel=stock sample=debug timeout=240
+# holdfast-test: guest kernel=stock sample=debug,next timeout=240
 # Every kind of answer, through the death of its server and without (topology: lib/site.sh;
 # outcomes: Documentation/answers.md).
 set -euo pipefail

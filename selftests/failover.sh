@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later OR MIT
-# holdfast-test: guest kernel=stock,debug timeout=180
+# holdfast-test: guest kernel=stock,debug sample=next timeout=180
 # A download outlives its server, IPv4 and IPv6 (topology: lib/site.sh).
 #
 # curl fetches an object from the service address; in the middle of it node a dies and

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later OR MIT
-# holdfast-test: guest sample=stock,debug timeout=240
+# holdfast-test: guest sample=stock,debug,next timeout=240
 # Networks between clients and servers, through the death of a server (topology: lib/site.sh).
 # Each client has a path of its own:
 #

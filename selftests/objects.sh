@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later OR MIT
-# holdfast-test: guest kernel=stock sample=debug timeout=120
+# holdfast-test: guest kernel=stock sample=debug,next timeout=120
 # A successor whose copy of the object is another one, or is none: a clean reset, never a file of
 # two halves (topology: lib/site.sh).
 set -euo pipefail

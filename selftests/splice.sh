@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later OR MIT
-# holdfast-test: guest kernel=stock sample=debug timeout=240
+# holdfast-test: guest kernel=stock sample=debug,next timeout=240
 # A router translates connections from their SYN on, and both ends notice nothing.
 #
 #   client ---- h1 ---- h2 ---- router ---- server
