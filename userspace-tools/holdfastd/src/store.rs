@@ -8,7 +8,8 @@ use libholdfast::record::{Clock, Record, State, FARTHEST};
 use libholdfast::types::FlowKey;
 use serde::{Deserialize, Serialize};
 
-/// A change of a record on its way to the support group.
+/// A change of a record on its way to the support group. Where its form changes, so that older nodes
+/// cannot read it, [`crate::wire::VERSION`] does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Update {
     /// Forget all records of the sender: all that it has follow.

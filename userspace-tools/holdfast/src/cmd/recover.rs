@@ -38,8 +38,11 @@ comes through the log (see \"holdfast log dump\", which cannot run beside holdfa
 --answer-length how many bytes of it the client is not to get as they are, and with --prefix
 what it gets in their place.
 
-Example: the client has all but the last of a response and expects position 5000.
-  holdfast recover 192.0.2.7:40000 192.0.2.1:80 --generation 2 --c2s-next 1200 --at 5000 \\
+Positions are sequence numbers with 2^32 added, counted on where those wrap.
+
+Example: the client has all but the last of a response and expects sequence number 5000.
+  holdfast recover 192.0.2.7:40000 192.0.2.1:80 --generation 2 \\
+      --c2s-next 4294968496 --at 4294972296 \\
       --mss 1460 --wscale 7,8 --sack --timestamps 880021,12345,500 \\
       --request range-request.http --answer-length 231
 

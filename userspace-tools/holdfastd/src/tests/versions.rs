@@ -2,7 +2,9 @@
 
 //! A peer of another version: it lives, it has its address, and nothing else is told to it.
 
+use libholdfast::record::Record;
 use serde_json::json;
+use sha2::{Digest, Sha256};
 use tokio::net::UdpSocket;
 
 use super::*;
@@ -117,4 +119,59 @@ async fn nothing_is_handed_over_to_it() {
         assert_eq!(b.answer().await.claims.len(), 1);
     })
     .await;
+}
+
+/// Every kind of update, and of record in it.
+fn updates() -> Vec<Update> {
+    let doubt = Doubt::ALL[0];
+    let made = |asked, head: &str| {
+        object(GET, asked, false, 2000, head.as_bytes())
+            .unwrap()
+            .unwrap()
+    };
+    let short = "HTTP/1.1 404 N\r\nContent-Length: 2\r\n\r\nab";
+    let states = [
+        State::Idle,
+        State::Requesting(b"GET".to_vec()),
+        State::Unprotected(doubt),
+        State::Responding(made(Asked::Whole, std::str::from_utf8(HEAD).unwrap())),
+        State::Responding(made(Asked::Whole, short)),
+        State::Responding(made(
+            Asked::Whole,
+            "HTTP/1.1 200 O\r\nContent-Length: 99999\r\n\r\n",
+        )),
+    ];
+    let key = key(1);
+    let put = |state| Update::Put(Record { state, ..record(1) }.encode(0));
+    let rest = [
+        Update::Begin,
+        Update::Mark {
+            key,
+            generation: 2,
+            acked: 3,
+            ts: Some((4, 5)),
+            age_ms: 6,
+        },
+        Update::Drop { key, generation: 7 },
+        Update::HandOver {
+            addr: key.service.ip(),
+            generation: 8,
+        },
+        Update::About {
+            wall_ms: 9,
+            daemon: "d".into(),
+            module: "m".into(),
+        },
+    ];
+    states.into_iter().map(put).chain(rest).collect()
+}
+
+/// Another digest means that older nodes cannot read what is said today: raise `wire::VERSION`,
+/// and put the new digest here.
+#[test]
+fn updates_and_records_are_those_of_this_version() {
+    let bytes = postcard::to_allocvec(&updates()).unwrap();
+    let digest = Sha256::digest(&bytes);
+    let hex: String = digest.iter().take(8).map(|b| format!("{b:02x}")).collect();
+    assert_eq!((VERSION, &*hex), (1, "b11ef5f4a1edc4e1"));
 }
