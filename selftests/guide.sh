@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later OR MIT
-# holdfast-test: guest kernel=none full=stock timeout=400
+# holdfast-test: guest kernel=none full=stock timeout=700
 # Does what the admin guide and the pages of Documentation/front say, word for word, and compares
-# what they show (lib/pages.py). In namespaces of one guest:
+# what they show (lib/pages.py); then the examples of the manual pages, and the example of a
+# configuration (lib/manual.sh). In namespaces of one guest:
 #
 #     client         router           a           b
 #   10.1.0.9   10.1.0.1 | 10.0.0.254  10.0.0.1    10.0.0.2
@@ -16,6 +17,7 @@ CLIENTS=(router)
 NUMBER[router]=254
 PAGES=$(dirname "$0")/../Documentation
 HERE=$(dirname "$0")
+. "$HERE/lib/manual.sh"
 declare -A HOLDER=()
 
 # A machine's own files: mounts that only its processes see.
@@ -251,13 +253,13 @@ page() {
 	done
 }
 
-for run in "admin-guide.md -Upgrade" front/keepalived.md front/ipvs.md front/anycast.md; do
+for run in "admin-guide.md -Upgrade" front/keepalived.md front/ipvs.md front/anycast.md manual; do
 	read -ra words <<<"$run"
 	[[ -z ${GUIDE:-} || $run == *"$GUIDE"* ]] || continue
 	rm -f /tmp/big /tmp/gate.*
 	machines_up
 	head -c $((40 << 20)) /dev/urandom >"$SITE/www/big"
-	page "${words[@]}"
+	if [[ $run == manual ]]; then manual; else page "${words[@]}"; fi
 	[[ ! -e /tmp/big ]] || same big /tmp/big
 	machines_down
 done
