@@ -7,6 +7,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use tokio::net::UdpSocket;
 
+use super::node::{free_ports, Node};
 use super::*;
 use crate::seal::Seal;
 use crate::wire::{self, Beat, VERSION};
