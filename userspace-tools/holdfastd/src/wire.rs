@@ -301,8 +301,8 @@ mod tests {
             for bytes in [bytes, spoiled] {
                 let Some(mut beat) = Beat::decode(&bytes) else { continue };
                 // An address that is claimed twice is gone twice.
-                let both = |beat: &Beat| beat.claims.iter().map(|c| c.0).filter(|a| beat.gone.contains(a)).collect();
-                beat.gone = both(&beat);
+                let claimed = beat.claims.iter().map(|c| c.0);
+                beat.gone = claimed.filter(|a| beat.gone.contains(a)).collect();
                 prop_assert_eq!(Beat::decode(&beat.encode()), Some(beat));
             }
         }
