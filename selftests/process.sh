@@ -6,15 +6,6 @@
 set -euo pipefail
 . "$(dirname "$0")/lib/site.sh"
 
-# count NODE COUNTER
-count() {
-	in_ns "$1" holdfast stats --all | awk -v name="$2" '$1 == name { print $2 }'
-}
-
-reached() {
-	(($(count "$1" "$2") >= $3))
-}
-
 # What a case is, and how many downloads had gone on before it on a.
 begin() {
 	echo "$1"

@@ -38,3 +38,10 @@ for report in (
 ):
     assert problems(f"[    1.0] {report}"), report
 assert not problems("[    1.0] holdfast: loading out-of-tree module taints kernel.")
+
+KILLED = "[    2.0] Out of memory: Killed process 7 (nginx) total-vm:1kB, anon-rss:1kB\n"
+EXPECTED = "[    1.0] holdfast-test: out of memory is to kill: nginx\r\n"
+assert problems(KILLED)
+assert not problems(EXPECTED + KILLED)
+assert KILLED.strip() in problems(EXPECTED + KILLED + KILLED), "one kill is excused, not two"
+assert problems(EXPECTED + KILLED.replace("nginx", "holdfastd"))

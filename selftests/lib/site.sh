@@ -27,6 +27,7 @@ NODES=()
 PORTS=(80)
 CLIENTS=(client)
 NGINX_MORE=
+NGINX_CONNECTIONS=4096
 # Longer than by default: a guest under emulation may stand still.
 HOLD_MS=5000
 # Milliseconds between heartbeats, and how many may be missed; what else holdfastd is called with,
@@ -161,7 +162,8 @@ nginx_start() {
 		worker_shutdown_timeout 1s;
 		pid $SITE/$name.pid;
 		error_log $SITE/$name.nginx/error.log;
-		events { worker_connections 4096; }
+		worker_rlimit_nofile $((NGINX_CONNECTIONS + 1000));
+		events { worker_connections $NGINX_CONNECTIONS; }
 		http {
 			access_log off;
 			client_body_temp_path $SITE/$name.nginx;
@@ -245,6 +247,15 @@ object() {
 	head -c "$2" /dev/urandom >"$SITE/www/$1"
 }
 
+# A counter of a node's module: count NODE COUNTER. Whether it is at least N: reached NODE COUNTER N.
+count() {
+	in_ns "$1" holdfast stats --all | awk -v name="$2" '$1 == name { print $2 }'
+}
+
+reached() {
+	(($(count "$1" "$2") >= $3))
+}
+
 digest() {
 	sha256sum "$1" | cut -d' ' -f1
 }
@@ -275,7 +286,7 @@ steady_begin() {
 steady_at() {
 	local family
 	for family in V4 V6; do
-		until_true 30 size_over "$SITE/$family" $(($1 << 20))
+		until_true 120 size_over "$SITE/$family" $(($1 << 20))
 	done
 }
 

@@ -24,7 +24,24 @@ BAD = re.compile(
     """,
     re.VERBOSE,
 )
+# What a test says, in /dev/kmsg, before it lets the kernel kill a program for want of memory: that
+# excuses one such line, of that program.
+KILL = re.compile(r"holdfast-test: out of memory is to kill: (\S+)$")
+KILLED = re.compile(r"Out of memory: Killed process \d+ \((.*?)\) total-vm:")
 CONTEXT = 40
+
+
+def complaints(lines: list[str]) -> list[int]:
+    """The numbers of the lines that a kernel must not say."""
+    found, killed = [], []
+    for number, line in enumerate(lines):
+        if kill := KILL.search(line.rstrip()):
+            killed.append(kill[1])
+        elif (kill := KILLED.search(line)) and kill[1] in killed:
+            killed.remove(kill[1])
+        elif BAD.search(line):
+            found.append(number)
+    return found
 
 
 def problems(log: str) -> str:
@@ -32,8 +49,9 @@ def problems(log: str) -> str:
     lines = log.splitlines()
     shown: list[str] = []
     until = -1
+    bad = set(complaints(lines))
     for number, line in enumerate(lines):
-        if BAD.search(line):
+        if number in bad:
             until = max(until, number + CONTEXT) if until < number else until
         if number <= until:
             shown.append(line)
