@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: GPL-2.0-or-later OR MIT
+# holdfast-test: guest sample=stock,debug timeout=240
+# rmmod in the middle of everything: of a flow whose server is gone, of a translated one, of held
+# packets (topology: lib/site.sh). It is refused as long as a connection needs the module or a daemon
+# reads the log; once neither does, the module goes and nothing of it stays.
+set -euo pipefail
+. "$(dirname "$0")/lib/site.sh"
+
+refused() {
+	if rmmod holdfast 2>"$SITE/why"; then
+		fail "$1: the module is gone"
+	fi
+	grep -q "in use" "$SITE/why" || fail "$1: $(<"$SITE/why")"
+}
+
+# Kills, or stops, what is called so on a: signal SIGNAL NAME.
+signal() {
+	ip netns pids a | while read -r pid; do
+		[[ $(<"/proc/$pid/comm") != "$2" ]] || kill "-$1" "$pid"
+	done
+}
+
+# Asks for an object, slowly enough to be in the middle: fetch OBJECT. Its end: fetched OBJECT;
+# ended: in whatever way.
+fetch() {
+	rm -f "$SITE/got"
+	in_ns client curl -sS --limit-rate 2M -o "$SITE/got" -w '%{num_connects}' "http://$V4/$1" \
+		>"$SITE/out" 2>"$SITE/err" &
+	curl=$!
+}
+
+fetched() {
+	wait $curl || fail "the download broke: $(<"$SITE/err")"
+	[[ $(<"$SITE/out") == 1 ]] || fail "more than one connection"
+	same "$1" "$SITE/got"
+}
+
+begun() {
+	until_true 30 size_over "$SITE/got" $((2 << 20))
+}
+
+# The client was told that its download broke, and what it has is a part of it.
+broken() {
+	local size
+	! wait $curl || fail "the download went on without a server"
+	size=$(stat -c %s "$SITE/got")
+	cmp -n "$size" "$SITE/www/big" "$SITE/got" || fail "wrong bytes"
+}
+
+# From here on everything is as after boot: again.
+again() {
+	insmod "$HOLDFAST_KO"
+	serve a 2>/dev/null || true
+	rm -f "$SITE/a.sock"
+	daemon_start a
+	until_true 20 test -S "$SITE/a.sock"
+	until_true 20 owns a
+	until_true 20 in_ns client curl -sf -o /dev/null "http://$V4/index.html"
+	reads
+}
+
+reads() {
+	until_true 20 prints '"unread":0' in_ns a holdfast status -j --socket "$SITE/a.sock"
+}
+
+site_up a
+object index.html 100
+object big $((12 << 20))
+in_ns a sysctl -qw net.ipv4.tcp_wmem='4096 65536 262144'
+site_start
+
+echo "the server is gone, and the flow waits for it"
+fetch big
+begun
+signal KILL nginx
+until_true 20 reached a close_held 1
+refused "a lost flow"
+signal KILL holdfastd
+broken
+until_true 20 rmmod holdfast
+again
+
+echo "a translated flow, with a daemon and without"
+fetch big
+begun
+signal KILL nginx
+until_true 20 reached a close_held 1
+serve a
+until_true 30 reached a spliced 1
+refused "a translated flow"
+signal KILL holdfastd
+refused "a translated flow without a daemon"
+fetched big
+until_true 20 rmmod holdfast
+again
+
+echo "a translated flow loses its server again"
+fetch big
+begun
+signal KILL nginx
+until_true 20 reached a close_held 1
+serve a
+until_true 30 reached a spliced 1
+size=$(stat -c %s "$SITE/got")
+until_true 30 size_over "$SITE/got" $((size + (1 << 20)))
+signal KILL nginx
+until_true 20 reached a close_held 2
+refused "a translated flow that is lost"
+signal KILL holdfastd
+broken
+until_true 20 rmmod holdfast
+again
+
+echo "held packets: nobody reads the log"
+before=$(count a held)
+signal STOP holdfastd
+fetch big
+until_true 10 reached a held $((before + 1))
+refused "held packets"
+signal KILL holdfastd
+until_true 20 rmmod holdfast
+fetched big
+again
+
+echo "held packets, and their device and namespace go"
+before=$(count a held)
+signal STOP holdfastd
+fetch big
+until_true 10 reached a held $((before + 1))
+ip -n lan link del dev port-a
+refused "a reader of the log"
+ip netns pids a | xargs -r kill -9
+ip netns del a
+kill $curl
+until_true 60 rmmod holdfast
+insmod "$HOLDFAST_KO"
+echo "ok"
