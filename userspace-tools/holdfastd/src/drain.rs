@@ -13,6 +13,7 @@
 //! else takes them; it is silent from Flushing on. An offer that is not taken up in time is
 //! withdrawn by a claim that is newer than the one that was offered.
 
+use std::cmp::Reverse;
 use std::collections::HashSet;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -23,7 +24,7 @@ use tokio::sync::oneshot;
 use crate::daemon::Daemon;
 use crate::kernel::Kernel;
 use crate::membership::Time;
-use crate::store::Update;
+use crate::store::{Fitness, Update};
 use crate::timeline::monotonic;
 
 /// How often the flows that nobody could continue are counted.
@@ -64,6 +65,8 @@ pub(crate) struct Drain {
     stage: Stage,
     /// Who takes over.
     to: String,
+    /// It was asked for; else it is chosen, and again when the wait is over.
+    named: bool,
     /// Who did not.
     failed: HashSet<String>,
     began: Time,
@@ -162,6 +165,7 @@ impl<K: Kernel> Daemon<K> {
                 "another program moves the addresses: move them with it",
             );
         }
+        let named = to.is_some();
         let Some(to) = self.ready(to) else {
             let foreign = |n: &str| self.membership.foreign(n).is_some();
             let why = match self.peers.iter().any(|(n, _)| foreign(n)) {
@@ -174,6 +178,7 @@ impl<K: Kernel> Daemon<K> {
         let note = json!({"to": to, "deadline_ms": ms});
         self.engine.timeline.note("drain", note);
         self.drain.to = to;
+        self.drain.named = named;
         self.drain.began = now;
         self.drain.waiters.extend(reply);
         self.drain.stage = Stage::Waiting {
@@ -209,12 +214,24 @@ impl<K: Kernel> Daemon<K> {
         }
     }
 
-    /// The peer that can take over: `wanted`, or the first by priority.
+    /// The peer that can take over: `wanted`, or of those that say they are ready the first by
+    /// priority, or of those that are in doubt. One without a server must be asked for.
     fn ready(&self, wanted: Option<&str>) -> Option<String> {
-        let ready = |n: &&String| self.engine.quorum.has_all(n) && self.links.contains_key(*n);
-        let fits = |n: &&String| wanted.is_none_or(|w| w == **n) && !self.drain.failed.contains(*n);
+        let now = self.time();
+        let fitness = |n: &String| self.ready.fitness(n, now);
+        let told = |n: &&String| self.engine.quorum.has_all(n) && self.links.contains_key(*n);
+        let fits = |n: &&String| match wanted {
+            Some(wanted) => wanted == **n,
+            None => fitness(n) != Fitness::Unfit,
+        };
         let willing = self.membership.willing();
-        willing.iter().filter(ready).find(fits).cloned()
+        let able = |n: &&String| told(n) && fits(n) && !self.drain.failed.contains(*n);
+        // The first of equals.
+        let best = willing
+            .iter()
+            .filter(able)
+            .min_by_key(|n| Reverse(fitness(n)));
+        best.cloned()
     }
 
     fn owned(&self) -> Vec<IpAddr> {
@@ -268,8 +285,11 @@ impl<K: Kernel> Daemon<K> {
 
     /// The addresses go first, so that no new connection comes here any more.
     fn drain_leave(&mut self) {
-        let to = Some(&*self.drain.to).filter(|to| self.ready(Some(to)).is_some());
-        match to.map(str::to_owned).or_else(|| self.ready(None)) {
+        let named = Some(&*self.drain.to).filter(|_| self.drain.named);
+        match named
+            .and_then(|to| self.ready(Some(to)))
+            .or_else(|| self.ready(None))
+        {
             Some(to) => self.drain.to = to,
             None => return self.drain_failed("no peer is ready to take over any more"),
         }

@@ -17,7 +17,7 @@ use crate::daemon::Daemon;
 use crate::kernel::Kernel;
 use crate::membership::{Health, Time};
 use crate::sample::{self, shown, Sample, Verdict};
-use crate::store::Update;
+use crate::store::{Fitness, Update};
 use crate::wire::VERSION;
 
 /// How often peers are told about this node.
@@ -50,6 +50,7 @@ struct Peer {
     ahead_ms: i64,
     daemon: String,
     module: String,
+    fitness: Fitness,
 }
 
 /// Why this node is not ready.
@@ -68,6 +69,8 @@ pub struct Ready {
     pub(crate) sample: Sample,
     module: String,
     next_about: Time,
+    /// What peers were told last.
+    fitness: Fitness,
     next_check: Time,
     found_tx: mpsc::Sender<Found>,
     pub(crate) found: mpsc::Receiver<Found>,
@@ -108,6 +111,7 @@ impl Default for Ready {
             sample: Sample::default(),
             module: module(),
             next_about: Time::ZERO,
+            fitness: Fitness::default(),
             next_check: Time::ZERO,
             found_tx,
             found,
@@ -122,7 +126,15 @@ impl Ready {
             wall_ms: wall_ms(),
             daemon: env!("CARGO_PKG_VERSION").into(),
             module: self.module.clone(),
+            fitness: self.fitness,
         }
+    }
+
+    /// What a peer says of how well it could take over, if it has said anything lately.
+    pub fn fitness(&self, peer: &str, now: Time) -> Fitness {
+        let lately = |p: &&Peer| p.heard.is_some_and(|at| now.saturating_sub(at) <= QUIET);
+        let peer = self.peers.get(peer).filter(lately);
+        peer.map(|p| p.fitness).unwrap_or_default()
     }
 
     /// A peer has said something.
@@ -136,6 +148,7 @@ impl Ready {
                 wall_ms: theirs,
                 daemon,
                 module,
+                fitness,
             } => {
                 let ahead = i128::from(*theirs) - i128::from(wall_ms());
                 let begun = self.peers.get(peer).is_some_and(|p| p.begun);
@@ -146,6 +159,7 @@ impl Ready {
                     ahead_ms: i64::try_from(ahead).unwrap_or(i64::MAX),
                     daemon: shortened(daemon),
                     module: shortened(module),
+                    fitness: *fitness,
                 };
                 self.peers.insert(peer.to_owned(), known);
             }
@@ -222,6 +236,17 @@ impl Ready {
     }
 }
 
+/// What a node that has these reasons not to be ready says of itself. Another version is none: a
+/// node is drained so that it can be replaced.
+fn fitness(reasons: &[Reason]) -> Fitness {
+    let has = |kind| reasons.iter().any(|r| r.kind == kind);
+    match reasons.iter().any(|r| r.kind != "version") {
+        _ if has("listener") => Fitness::Unfit,
+        true => Fitness::Doubtful,
+        false => Fitness::Ready,
+    }
+}
+
 impl<K: Kernel> Daemon<K> {
     /// Lets time pass: tells peers about this node, and asks the local server.
     pub(crate) fn ready_tick(&mut self) {
@@ -229,7 +254,9 @@ impl<K: Kernel> Daemon<K> {
         if let Some(record) = self.engine.store.newest() {
             self.ready.sample.note(record);
         }
-        if now >= self.ready.next_about {
+        let fitness = fitness(&self.reasons());
+        if now >= self.ready.next_about || fitness != self.ready.fitness {
+            self.ready.fitness = fitness;
             self.ready.next_about = now + ABOUT;
             let about = self.ready.about();
             for (_, tx) in self.links.values() {
@@ -383,6 +410,22 @@ mod tests {
     }
 
     #[test]
+    fn another_version_does_not_keep_from_a_drain() {
+        let of = |kinds: &[&'static str]| {
+            let reason = |kind: &&'static str| Reason {
+                kind,
+                text: String::new(),
+            };
+            fitness(&kinds.iter().map(reason).collect::<Vec<_>>())
+        };
+        assert_eq!(of(&[]), Fitness::Ready);
+        assert_eq!(of(&["version", "version"]), Fitness::Ready);
+        assert_eq!(of(&["version", "object"]), Fitness::Doubtful);
+        assert_eq!(of(&["object", "listener"]), Fitness::Unfit);
+        assert!(Fitness::Ready > Fitness::Doubtful && Fitness::Doubtful > Fitness::Unfit);
+    }
+
+    #[test]
     fn clocks_and_versions_must_agree() {
         let mut r = Ready::default();
         r.hear("b", &Update::Begin, Time::ZERO);
@@ -390,6 +433,7 @@ mod tests {
             wall_ms: wall_ms().saturating_add_signed(ahead),
             daemon: daemon.into(),
             module: module.into(),
+            fitness: Fitness::Ready,
         };
         let (ours, module) = (env!("CARGO_PKG_VERSION"), r.module.clone());
         for ahead in [60_000, -60_000] {
@@ -402,9 +446,17 @@ mod tests {
             wall_ms: u64::MAX,
             daemon: ours.into(),
             module,
+            fitness: Fitness::Unfit,
         };
         r.hear("b", &far, Time::ZERO);
         assert_eq!(why(&r, Time::ZERO), ["clock"]);
+        assert_eq!(r.fitness("b", QUIET), Fitness::Unfit);
+        assert_eq!(
+            r.fitness("c", QUIET),
+            Fitness::Doubtful,
+            "it has said nothing"
+        );
+        assert_eq!(r.fitness("b", QUIET * 2), Fitness::Doubtful, "long ago");
         let long = about(0, &"x".repeat(1000), "");
         r.hear("b", &long, Time::ZERO);
         assert_eq!(r.peers["b"].daemon.len(), WORD);

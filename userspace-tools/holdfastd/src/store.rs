@@ -38,7 +38,21 @@ pub enum Update {
         wall_ms: u64,
         daemon: String,
         module: String,
+        fitness: Fitness,
     },
+}
+
+/// How well a node could take over, in its own words: the better one is the greater.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Fitness {
+    /// Its server does not accept connections: whatever is moved there breaks.
+    Unfit,
+    /// Some connection may not be continued there; or it has not said.
+    #[default]
+    Doubtful,
+    /// It is ready, at most of another version.
+    Ready,
 }
 
 impl Update {

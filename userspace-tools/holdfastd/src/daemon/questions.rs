@@ -70,6 +70,7 @@ impl<K: Kernel> Daemon<K> {
                             "health": health,
                             "willing": self.membership.is_willing(name),
                             "other_version": self.membership.foreign(name).map(|(v, _)| v),
+                            "fitness": self.ready.fitness(name, self.time()),
                             "silent_ms": silent.as_millis() as u64,
                             "linked": self.links.contains_key(name),
                             "records": self.engine.store.owned(name),

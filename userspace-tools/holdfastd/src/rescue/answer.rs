@@ -18,7 +18,11 @@ impl<K: Kernel> Engine<K> {
             return;
         };
         let limit = now + self.limits.answer_ms as i64 * MS;
-        let patience = *rescue.patience.get_or_insert(limit);
+        let patience = match self.restarts.until(key) {
+            // How long it is waited for is another matter: each attempt has all the time.
+            Some(_) => *rescue.patience.insert(limit),
+            None => *rescue.patience.get_or_insert(limit),
+        };
         let record = &rescue.record;
         let recover = Recover {
             record,

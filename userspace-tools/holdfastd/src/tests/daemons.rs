@@ -5,11 +5,12 @@
 use super::node::*;
 use super::*;
 
-/// Two daemons, of which the first one owns the address and serves one flow.
-async fn two_with_a_flow(down: &str) -> (Node, Node) {
+/// Two daemons, of which the first one owns the address and serves one flow. `down`: what gives
+/// the address up there; `check`: where the server of the other one is.
+async fn two_with_a_flow(down: &str, check: &str) -> (Node, Node) {
     let ports = free_ports();
-    let a = Node::start_with("a", ports, 11, down).await;
-    let b = Node::start("b", ports, 12).await;
+    let a = Node::start_with("a", ports, 11, down, "none").await;
+    let b = Node::start_with("b", ports, 12, "true", check).await;
     for n in [&a, &b] {
         n.until("a owns", |v| v["status"]["addresses"][0]["owner"] == "a")
             .await;
@@ -38,7 +39,7 @@ fn happened(timeline: &Value, event: &str) -> bool {
 async fn a_drain_hands_the_address_and_the_flows_over() {
     let local = LocalSet::new();
     let all = async {
-        let (a, b) = two_with_a_flow("true").await;
+        let (a, b) = two_with_a_flow("true", "none").await;
         let refused = a.ask(drain(Some("c"))).await;
         assert_eq!(refused["error"], "no peer is ready to take over");
         let silenced = Call::End(key(1), Verdict::Abandon);
@@ -76,10 +77,34 @@ async fn a_drain_hands_the_address_and_the_flows_over() {
 }
 
 #[tokio::test]
+async fn a_peer_without_a_server_must_be_asked_for() {
+    let local = LocalSet::new();
+    let all = async {
+        // Nobody listens there: it was free a moment ago.
+        let at = format!("127.0.0.1:{}", free_ports()[0]);
+        let (a, b) = two_with_a_flow("true", &at).await;
+        a.until("b is unfit", |v| v["peers"]["fitness"] == "unfit")
+            .await;
+        let answer = a.ask(drain(None)).await;
+        assert_eq!(answer["error"], "no peer is ready to take over");
+        let silenced = Call::End(key(1), Verdict::Abandon);
+        let closed = async {
+            a.until("silenced", |_| a.did(|c| *c == silenced)).await;
+            let last = entry(1, What::Closed { ended: false });
+            a.log.send(vec![last]).await.unwrap();
+        };
+        let (answer, ()) = tokio::join!(a.ask(drain(Some("b"))), closed);
+        assert_eq!(answer["drain"], "drained to b", "{answer}");
+        drop(b);
+    };
+    local.run_until(all).await;
+}
+
+#[tokio::test]
 async fn a_daemon_that_is_stopped_hands_over_first() {
     let local = LocalSet::new();
     let all = async {
-        let (mut a, b) = two_with_a_flow("true").await;
+        let (mut a, b) = two_with_a_flow("true", "none").await;
         drop(a.stop.take());
         timeout(Duration::from_secs(10), a.task)
             .await
@@ -103,7 +128,7 @@ async fn a_successor_that_dies_during_the_hand_over_loses_nothing() {
     let local = LocalSet::new();
     let all = async {
         // Long enough for b to be found dead while the address goes down.
-        let (a, b) = two_with_a_flow("sleep 0.5").await;
+        let (a, b) = two_with_a_flow("sleep 0.5", "none").await;
         b.task.abort();
         let answer = a.ask(drain(None)).await;
         assert_eq!(answer["error"], "nobody took over; this node goes on");

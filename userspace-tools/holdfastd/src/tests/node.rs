@@ -32,12 +32,18 @@ pub fn config(name: &str, ports: [u16; 2], check: &str, down: &str) -> String {
 
 impl Node {
     pub async fn start(name: &str, ports: [u16; 2], session: u64) -> Node {
-        Node::start_with(name, ports, session, "true").await
+        Node::start_with(name, ports, session, "true", "none").await
     }
 
-    /// `down`: what gives an address up.
-    pub async fn start_with(name: &str, ports: [u16; 2], session: u64, down: &str) -> Node {
-        let text = config(name, ports, "none", down);
+    /// `down`: what gives an address up. `check`: where its server is.
+    pub async fn start_with(
+        name: &str,
+        ports: [u16; 2],
+        session: u64,
+        down: &str,
+        check: &str,
+    ) -> Node {
+        let text = config(name, ports, check, down);
         let boot = if name == "a" { 1 } else { 2 };
         Node::with(Config::parse(&text).unwrap(), boot, session).await
     }

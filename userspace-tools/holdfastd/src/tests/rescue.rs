@@ -367,12 +367,11 @@ fn lose(e: &mut Engine<FakeKernel>, acked: u64, now: i64) {
     e.hear(entry(1, What::Lost { acked }), now);
 }
 
-#[test]
-fn a_server_that_dies_is_waited_for_and_then_another_node() {
-    let (mut e, kernel) = engine();
-    serve(&mut e);
+/// The local server of flow 1 dies, and its client is found.
+fn lose_and_locate(e: &mut Engine<FakeKernel>, kernel: &FakeKernel) {
+    serve(e);
     kernel.take();
-    lose(&mut e, 2400, 0);
+    lose(e, 2400, 0);
     assert_eq!(kernel.take(), vec![Call::Locate(key(1), 1999)]);
     let body = 2000 + HEAD.len() as u64;
     let located = What::Located {
@@ -381,6 +380,33 @@ fn a_server_that_dies_is_waited_for_and_then_another_node() {
         ts: None,
     };
     e.hear(entry(1001, located), 0);
+}
+
+#[test]
+fn a_server_that_is_waited_for_has_its_time_with_each_attempt() {
+    let (mut e, kernel) = engine();
+    lose_and_locate(&mut e, &kernel);
+    for id in 1002..1082u64 {
+        assert!(matches!(kernel.take()[..], [Call::Recover { .. }]), "{id}");
+        // At last long after answer-ms: the kernel is slow, or another node is about to take over.
+        let now = (id as i64 - 1002) * 300_000_000;
+        e.hear(entry(id, What::Asked), now);
+        e.tick(now + 10_000_000);
+        assert_eq!(kernel.take(), vec![]);
+        let why = Failure::Server;
+        e.hear(entry(id, What::Failed { why }), now + 20_000_000);
+        e.tick(now + 290_000_000);
+    }
+    // One that accepts and never answers is not waited for.
+    kernel.take();
+    e.tick(100_000_000_000);
+    assert_eq!(kernel.take(), vec![Call::End(key(1), Verdict::Reset)]);
+}
+
+#[test]
+fn a_server_that_dies_is_waited_for_and_then_another_node() {
+    let (mut e, kernel) = engine();
+    lose_and_locate(&mut e, &kernel);
     let failed = || What::Failed {
         why: Failure::Server,
     };
