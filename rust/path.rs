@@ -345,7 +345,16 @@ impl Path {
             Some(&shown),
             guard,
         );
+        let holds = matches!(decision, Ok(Decision::Hold));
         let verdict = self.follow(packet, decision, &mut state);
+        if holds && !state.flow.is_holding() {
+            // What there was to tell of it did not fit into the log: that has opened the gate before
+            // the packet was behind it. It would wait for ever, as its sender does not repeat what
+            // it has under way.
+            fx.release = true;
+            let now = state.flow.phase();
+            deferred.gather(namespace, entry, &mut state, now, env, fx, None, guard);
+        }
         drop(state);
         deferred.run(namespace, net);
         verdict

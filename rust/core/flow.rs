@@ -294,6 +294,11 @@ impl Flow {
         !self.splice.is_identity() || matches!(self.phase, Phase::Ghost | Phase::Joining)
     }
 
+    /// Whether bytes of the service wait for a record, or for the end of the time that they may.
+    pub fn is_holding(&self) -> bool {
+        self.hold_deadline != u64::MAX
+    }
+
     /// The sequence number of a quotation in an ICMP error, as the local socket sent it.
     pub fn quoted_to_local(&self, seq: Seq<Client, S2c>) -> Seq<Local, S2c> {
         self.splice.delta_s2c().to_local(seq)

@@ -179,6 +179,17 @@ fn who_gives_up_opens_the_ack_gate_aloud() {
 }
 
 #[test]
+fn what_cannot_be_told_is_not_held() {
+    let mut rig = Rig::asked();
+    rig.service(tcp(S, C + 100).len(500)).held();
+    assert!(rig.flow.is_holding());
+    // The record of that very packet found no room: it comes behind a gate that is open.
+    let (_, fx) = rig.act(|f, env, fx| f.log_failed(env, fx));
+    assert!(fx.release && !rig.flow.is_holding());
+    rig.service(tcp(S, C + 100).len(500)).accepted();
+}
+
+#[test]
 fn part_of_a_request_is_acknowledged_in_the_end() {
     let mut rig = Rig::asked();
     assert_eq!(rig.flow.deadline(), None);
