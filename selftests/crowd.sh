@@ -1,33 +1,46 @@
 # SPDX-License-Identifier: GPL-2.0-or-later OR MIT
-# holdfast-test: guest kernel=stock timeout=300
-# A hundred downloads at once outlive their server (topology: lib/site.sh).
+# holdfast-test: guest kernel=stock full=stock timeout=900 mem=2048
+# Many downloads at once and many idle connections outlive their server: 100 and 1,000, or with
+# HOLDFAST_SIZE=full 1,000 and 20,000 (topology: lib/site.sh). Every download has the right bytes, and
+# every idle connection the answer to its next request.
 set -euo pipefail
 . "$(dirname "$0")/lib/site.sh"
+lib=$(dirname "$0")/lib
 
-COUNT=100
+case $SIZE in
+small) downloads=100 idle=1000 ;;
+full) downloads=1000 idle=20000 ;;
+esac
+NGINX_CONNECTIONS=$((downloads + idle + 1000))
 site_up a b
 object index.html 100
-object some $((1 << 20))
+object some $((400 << 10))
+sources=10.0.0.9
+for ((i = 101; i <= 104; i++)); do
+	ip -n client addr add "10.0.0.$i/24" dev eth0
+	sources+=,10.0.0.$i
+done
 site_start
 
-urls=()
-for ((i = 0; i < COUNT; i++)); do
-	urls+=(-o "$SITE/got.$i" "http://$V4/some")
-done
-in_ns client curl -sS -Z --parallel-immediate --parallel-max $COUNT --limit-rate 200K \
-	-w '%{num_connects} %{http_code}\n' "${urls[@]}" >"$SITE/out" &
+in_ns client python3 "$lib/crowd.py" "$V4" "$sources" $downloads $idle "$SITE/www" "$SITE/ready" "$SITE/go" &
 crowd=$!
-
-all_begun() {
-	local i
-	for ((i = 0; i < COUNT; i++)); do
-		size_over "$SITE/got.$i" 100000 || return 1
-	done
-}
-until_true 120 all_begun
-node_crash a
-wait $crowd || fail "curl failed"
-[[ $(grep -c '^1 200$' "$SITE/out") == "$COUNT" ]] || fail "not one connection each: $(sort "$SITE/out" | uniq -c)"
-for ((i = 0; i < COUNT; i++)); do
-	same some "$SITE/got.$i"
+end=$((SECONDS + 400))
+until [[ -e $SITE/ready ]]; do
+	kill -0 $crowd 2>/dev/null || fail "the clients ended early"
+	((SECONDS < end)) || fail "the clients are never where the server is to die"
+	read -rt 0.1 <> <(:) || true
 done
+# All that b needs must have been told.
+told() {
+	local records
+	records=$(in_ns b holdfast status -j --socket "$SITE/b.sock" | grep -o '"records_of_peers":[0-9]*')
+	((${records#*:} >= downloads + idle))
+}
+until_true 30 told
+grep -E '^(MemTotal|MemAvailable)' /proc/meminfo
+node_crash a
+until_true 30 owns b
+touch "$SITE/go"
+wait $crowd || fail "see above"
+in_ns b holdfast stats | grep -E '^(located|spliced|client_reset|orphan_limit|ghost_lost) ' || true
+(($(count b client_reset) == 0)) || fail "b has reset a client"
