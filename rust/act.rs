@@ -84,7 +84,8 @@ impl Deferred {
             state.flow.log_failed(env, fx);
             self.apply(namespace, entry, state, fx, None, guard);
         }
-        if fx.release {
+        // Again if what is shown again cannot be told: that opens the gates once more.
+        while core::mem::take(&mut fx.release) {
             self.release(namespace, entry, state, env, fx, guard);
         }
         if fx.discard {
@@ -164,16 +165,18 @@ impl Deferred {
         if held.is_empty() {
             return;
         }
-        let Ok(go) = KVec::with_capacity(held.len(), GFP_ATOMIC) else {
+        if self.go.reserve(held.len(), GFP_ATOMIC).is_err() {
             // The sender repeats them.
             namespace.count(Counter::NoMemory);
             self._drop = held;
             return;
-        };
-        self.go = go;
+        }
         for mut packet in held {
             let verdict = show(packet.skb(), |p| state.flow.hear_service(p, env, fx));
-            self.apply(namespace, entry, state, fx, None, guard);
+            if !self.apply(namespace, entry, state, fx, None, guard) {
+                state.flow.log_failed(env, fx);
+                self.apply(namespace, entry, state, fx, None, guard);
+            }
             let kept = match verdict {
                 Ok(Verdict::Accept) => self.go.push(packet, GFP_ATOMIC).is_ok(),
                 Ok(Verdict::Hold) => state.held.push(packet, GFP_ATOMIC).is_ok(),
