@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later OR MIT
-# holdfast-test: guest kernel=stock full=stock timeout=900 mem=2048
+# holdfast-test: guest kernel=stock full=stock timeout=2400 mem=2048
 # Many downloads at once and many idle connections outlive their server: 100 and 1,000, or with
 # HOLDFAST_SIZE=full 1,000 and 20,000 (topology: lib/site.sh). Every download has the right bytes, and
 # every idle connection the answer to its next request.
@@ -24,7 +24,7 @@ site_start
 
 in_ns client python3 "$lib/crowd.py" "$V4" "$sources" $downloads $idle "$SITE/www" "$SITE/ready" "$SITE/go" &
 crowd=$!
-end=$((SECONDS + 400))
+end=$((SECONDS + 1500))
 until [[ -e $SITE/ready ]]; do
 	kill -0 $crowd 2>/dev/null || fail "the clients ended early"
 	((SECONDS < end)) || fail "the clients are never where the server is to die"

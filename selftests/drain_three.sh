@@ -41,23 +41,23 @@ object index.html 100
 object big $((44 << 20))
 site_start
 for peer in b c; do
-	until_true 30 sees a $peer '"fitness":"ready"'
+	until_true 60 sees a $peer '"fitness":"ready"'
 done
 steady_begin
 steady_at 2
 
 echo "b has no web server: a to c"
 in_ns b nginx -p "$SITE/b.nginx" -c "$SITE/b.conf" -s stop
-until_true 20 sees a b '"fitness":"unfit"'
-until_true 20 drains a c
+until_true 60 sees a b '"fitness":"unfit"'
+until_true 60 drains a c
 steady_at 8
 
 echo "a is drained, b was told to: c to b"
 nginx_start b
-until_true 20 sees c b '"fitness":"ready"'
+until_true 60 sees c b '"fitness":"ready"'
 ask a undrain
-until_true 20 sees c a '"willing":true'
-until_true 20 drains c b --to b
+until_true 60 sees c a '"willing":true'
+until_true 60 drains c b --to b
 steady_at 14
 
 echo "a has no link, c is drained: b to nobody"
@@ -76,8 +76,8 @@ refused b
 refused b --to a
 refused b --to c
 ask c undrain
-until_true 20 sees b c '"willing":true'
-until_true 20 drains b c
+until_true 60 sees b c '"willing":true'
+until_true 60 drains b c
 steady_end
 ask b -j status | grep -q '"client_reset":[1-9]' && fail "a client was reset"
 for name in a b c; do

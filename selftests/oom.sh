@@ -22,8 +22,8 @@ oom_kill() {
 	echo 1000 >"/proc/$1/oom_score_adj"
 	echo "<3>holdfast-test: out of memory is to kill: $(<"/proc/$1/comm")" >/dev/kmsg
 	echo f >/proc/sysrq-trigger
-	until_true 20 killed_over "$before"
-	until_true 20 gone "$1"
+	until_true 60 killed_over "$before"
+	until_true 60 gone "$1"
 	(($(kills) == before + 1)) || fail "more than one was killed"
 }
 
@@ -55,7 +55,7 @@ until_true 60 reached a spliced $((before + 2))
 steady_at 3
 
 echo "master and worker are killed, and nobody starts them again"
-until_true 20 worker_of "$master"
+until_true 60 worker_of "$master"
 worker=$(worker_of "$master")
 oom_kill "$master"
 oom_kill "$worker"

@@ -5,6 +5,8 @@
 # reads the log; once neither does, the module goes and nothing of it stays.
 set -euo pipefail
 . "$(dirname "$0")/lib/site.sh"
+# Until a server is started again, also on a slow machine.
+SERVICE_MORE="restart-ms = 60000"
 
 refused() {
 	if rmmod holdfast 2>"$SITE/why"; then
@@ -36,7 +38,7 @@ fetched() {
 }
 
 begun() {
-	until_true 30 size_over "$SITE/got" $((2 << 20))
+	until_true 120 size_over "$SITE/got" $((2 << 20))
 }
 
 # The client was told that its download broke, and what it has is a part of it.
@@ -53,14 +55,14 @@ again() {
 	serve a 2>/dev/null || true
 	rm -f "$SITE/a.sock"
 	daemon_start a
-	until_true 20 test -S "$SITE/a.sock"
-	until_true 20 owns a
-	until_true 20 in_ns client curl -sf -o /dev/null "http://$V4/index.html"
+	until_true 60 test -S "$SITE/a.sock"
+	until_true 60 owns a
+	until_true 60 in_ns client curl -sf -o /dev/null "http://$V4/index.html"
 	reads
 }
 
 reads() {
-	until_true 20 prints '"unread":0' in_ns a holdfast status -j --socket "$SITE/a.sock"
+	until_true 60 prints '"unread":0' in_ns a holdfast status -j --socket "$SITE/a.sock"
 }
 
 site_up a
@@ -73,52 +75,52 @@ echo "the server is gone, and the flow waits for it"
 fetch big
 begun
 signal KILL nginx
-until_true 20 reached a close_held 1
+until_true 60 reached a close_held 1
 refused "a lost flow"
 signal KILL holdfastd
 broken
-until_true 20 rmmod holdfast
+until_true 60 rmmod holdfast
 again
 
 echo "a translated flow, with a daemon and without"
 fetch big
 begun
 signal KILL nginx
-until_true 20 reached a close_held 1
+until_true 60 reached a close_held 1
 serve a
-until_true 30 reached a spliced 1
+until_true 60 reached a spliced 1
 refused "a translated flow"
 signal KILL holdfastd
 refused "a translated flow without a daemon"
 fetched big
-until_true 20 rmmod holdfast
+until_true 60 rmmod holdfast
 again
 
 echo "a translated flow loses its server again"
 fetch big
 begun
 signal KILL nginx
-until_true 20 reached a close_held 1
+until_true 60 reached a close_held 1
 serve a
-until_true 30 reached a spliced 1
+until_true 60 reached a spliced 1
 size=$(stat -c %s "$SITE/got")
-until_true 30 size_over "$SITE/got" $((size + (1 << 20)))
+until_true 120 size_over "$SITE/got" $((size + (1 << 20)))
 signal KILL nginx
-until_true 20 reached a close_held 2
+until_true 60 reached a close_held 2
 refused "a translated flow that is lost"
 signal KILL holdfastd
 broken
-until_true 20 rmmod holdfast
+until_true 60 rmmod holdfast
 again
 
 echo "held packets: nobody reads the log"
 before=$(count a held)
 signal STOP holdfastd
 fetch big
-until_true 10 reached a held $((before + 1))
+until_true 60 reached a held $((before + 1))
 refused "held packets"
 signal KILL holdfastd
-until_true 20 rmmod holdfast
+until_true 60 rmmod holdfast
 fetched big
 again
 
@@ -126,7 +128,7 @@ echo "held packets, and their device and namespace go"
 before=$(count a held)
 signal STOP holdfastd
 fetch big
-until_true 10 reached a held $((before + 1))
+until_true 60 reached a held $((before + 1))
 ip -n lan link del dev port-a
 refused "a reader of the log"
 ip netns pids a | xargs -r kill -9

@@ -167,7 +167,7 @@ nginx_start() {
 		http {
 			access_log off;
 			client_body_temp_path $SITE/$name.nginx;
-			keepalive_timeout 600;
+			keepalive_timeout 3600;
 			server {
 				listen 80;
 				listen [::]:80;
