@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use holdfast_fuzz::{noise, run, spoil, Rng};
 use holdfastd::link::{listen, tell, LinkEvent, PATTERN};
-use holdfastd::store::Update;
+use holdfastd::store::{Fitness, Update};
 use holdfastd::wire::{Hello, VERSION};
 use snow::{Builder, TransportState};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -132,6 +132,7 @@ fn words(rng: &mut Rng) -> Vec<u8> {
             wall_ms: rng.bits(),
             daemon: "0.1".into(),
             module: String::new(),
+            fitness: Fitness::Ready,
         },
     ];
     match rng.below(3) {
