@@ -8,8 +8,9 @@
 //! | since | what |
 //! | --- | --- |
 //! | 7.3 | `THIS_MODULE` is an associated constant of the module's type, no longer a static |
+//! | 7.3 | `PinInit` and `Init` have one function, `__init` |
 
-use kernel::bindings;
+use kernel::{bindings, prelude::*};
 
 /// The `struct module` of this module, `THIS_MODULE` in C.
 #[cfg(holdfast_since_7_3)]
@@ -21,4 +22,28 @@ pub(super) const fn this_module() -> *mut bindings::module {
 #[cfg(not(holdfast_since_7_3))]
 pub(super) const fn this_module() -> *mut bindings::module {
     crate::THIS_MODULE.as_ptr()
+}
+
+/// Makes a value in `slot`.
+///
+/// # Safety
+///
+/// `slot` must be room for one that is not there yet, and from where it is never moved. On an error
+/// there is none.
+#[cfg(holdfast_since_7_3)]
+pub(super) unsafe fn init_in<T, E>(slot: *mut T, init: impl PinInit<T, E>) -> Result<(), E> {
+    // SAFETY: By the contract of this function.
+    unsafe { init.__init(slot) }
+}
+
+/// Makes a value in `slot`.
+///
+/// # Safety
+///
+/// `slot` must be room for one that is not there yet, and from where it is never moved. On an error
+/// there is none.
+#[cfg(not(holdfast_since_7_3))]
+pub(super) unsafe fn init_in<T, E>(slot: *mut T, init: impl PinInit<T, E>) -> Result<(), E> {
+    // SAFETY: By the contract of this function.
+    unsafe { init.__pinned_init(slot) }
 }

@@ -16,7 +16,7 @@
 //!
 //! The cache exists while its [`Registration`] does, which the module keeps.
 
-use super::{bindings, rcu as callbacks};
+use super::{bindings, rcu as callbacks, series};
 use core::{marker::PhantomData, ptr, ptr::NonNull};
 use kernel::{
     prelude::*,
@@ -170,7 +170,7 @@ impl<T: InSlab> Slab<T> {
         let room = NonNull::new(room.cast::<T>()).ok_or(ENOMEM)?;
         let init = make(Count(Refcount::new(1)));
         // SAFETY: So much room, which is ours and does not move.
-        match unsafe { init.__pinned_init(room.as_ptr()) } {
+        match unsafe { series::init_in(room.as_ptr(), init) } {
             // SAFETY: The object has one reference, which this is.
             Ok(()) => Ok(unsafe { ARef::from_raw(room) }),
             Err(why) => {
