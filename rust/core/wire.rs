@@ -274,23 +274,29 @@ pub fn measure(prefix: &[u8], total_len: u32) -> Result<Measure, WireError> {
 /// that can be told from the fixed places of headers in `prefix` alone. `None` says nothing.
 #[inline]
 pub fn port_of(prefix: &[u8], dir: Dir) -> Option<u16> {
-    let tcp = match prefix.first()? >> 4 {
+    // Of each family one length is asked for, that of the fixed header with both ports.
+    let [s0, s1, d0, d1] = match prefix.first()? >> 4 {
         4 => {
-            let head = prefix.first_chunk::<IPV4_HEADER>()?;
+            let head = prefix.first_chunk::<{ IPV4_HEADER + 4 }>()?;
             // Anything but a whole packet without options is left to `measure`.
             if head[0] != 0x45 || head[9] != PROTO_TCP || (head[6] & 0x3f) | head[7] != 0 {
                 return None;
             }
-            IPV4_HEADER
+            [head[20], head[21], head[22], head[23]]
         }
-        6 if prefix.get(6) == Some(&PROTO_TCP) => IPV6_HEADER,
+        6 => {
+            let head = prefix.first_chunk::<{ IPV6_HEADER + 4 }>()?;
+            if head[6] != PROTO_TCP {
+                return None;
+            }
+            [head[40], head[41], head[42], head[43]]
+        }
         _ => return None,
     };
-    let at = match dir {
-        Dir::ToService => tcp + 2,
-        Dir::ToClient => tcp,
-    };
-    get(prefix, at).map(u16::from_be_bytes)
+    Some(match dir {
+        Dir::ToService => u16::from_be_bytes([d0, d1]),
+        Dir::ToClient => u16::from_be_bytes([s0, s1]),
+    })
 }
 
 /// The name of the flow of a packet in direction `dir` whose headers `m` has found in `prefix`.
