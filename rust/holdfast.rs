@@ -40,7 +40,8 @@ module! {
 }
 
 /// The loaded module. Its parts are dropped in the order of the fields: first what userspace can
-/// call, then the namespaces, and last what waits for RCU callbacks of ours.
+/// call, then the namespaces, then what waits for RCU callbacks of ours, and last the room of the
+/// flows that those drop.
 #[pin_data]
 struct Holdfast {
     #[pin]
