@@ -4,6 +4,38 @@
 
 use super::*;
 
+/// The states of the records that are told, in order.
+fn told(e: &mut Engine<FakeKernel>) -> Vec<State> {
+    let put = |update| match update {
+        Update::Put(bytes) => Record::decode(&bytes, 0).unwrap().state,
+        other => panic!("{other:?}"),
+    };
+    let updates = e.take_updates();
+    updates.into_iter().map(|(_, update)| put(update)).collect()
+}
+
+#[test]
+fn a_request_is_told_with_its_response_or_when_it_has_waited() {
+    let (mut e, _) = engine();
+    serve(&mut e);
+    assert!(matches!(
+        told(&mut e)[..],
+        [State::Idle, State::Responding(_)]
+    ));
+    e.tell_requests(0);
+    assert_eq!(told(&mut e), []);
+
+    let (mut e, _) = engine();
+    let mut log = served();
+    log.pop();
+    log.into_iter().for_each(|entry| e.hear(entry, 0));
+    assert_eq!(told(&mut e), [State::Idle]);
+    e.tell_requests(0);
+    assert_eq!(told(&mut e), [State::Requesting(GET.to_vec())]);
+    e.tell_requests(0);
+    assert_eq!(told(&mut e), []);
+}
+
 #[test]
 fn a_response_leaves_when_a_peer_has_its_record() {
     let (mut e, kernel) = engine();
