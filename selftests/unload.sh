@@ -39,6 +39,29 @@ begun() {
 	until_true 120 size_over "$SITE/got" $((2 << 20))
 }
 
+# A download whose server is gone, the first one since the module came.
+lose() {
+	fetch
+	begun
+	signal KILL nginx
+	until_true 60 reached a close_held 1
+}
+
+# It goes on with the server's successor, translated.
+rejoin() {
+	serve a
+	until_true 60 reached a spliced 1
+}
+
+# A download whose first bytes nobody lets go.
+hold() {
+	local before
+	before=$(count a held)
+	signal STOP holdfastd
+	fetch
+	until_true 60 reached a held $((before + 1))
+}
+
 # The client was told that its download broke, and what it has is a part of it.
 broken() {
 	local size
@@ -70,10 +93,7 @@ in_ns a sysctl -qw net.ipv4.tcp_wmem='4096 65536 262144'
 site_start
 
 echo "the server is gone, and the flow waits for it"
-fetch
-begun
-signal KILL nginx
-until_true 60 reached a close_held 1
+lose
 refused "a lost flow"
 signal KILL holdfastd
 broken
@@ -81,12 +101,8 @@ until_true 60 rmmod holdfast
 again
 
 echo "a translated flow, with a daemon and without"
-fetch
-begun
-signal KILL nginx
-until_true 60 reached a close_held 1
-serve a
-until_true 60 reached a spliced 1
+lose
+rejoin
 refused "a translated flow"
 signal KILL holdfastd
 refused "a translated flow without a daemon"
@@ -95,12 +111,8 @@ until_true 60 rmmod holdfast
 again
 
 echo "a translated flow loses its server again"
-fetch
-begun
-signal KILL nginx
-until_true 60 reached a close_held 1
-serve a
-until_true 60 reached a spliced 1
+lose
+rejoin
 size=$(stat -c %s "$SITE/got")
 until_true 120 size_over "$SITE/got" $((size + (1 << 20)))
 signal KILL nginx
@@ -112,10 +124,7 @@ until_true 60 rmmod holdfast
 again
 
 echo "held packets: nobody reads the log"
-before=$(count a held)
-signal STOP holdfastd
-fetch
-until_true 60 reached a held $((before + 1))
+hold
 refused "held packets"
 signal KILL holdfastd
 until_true 60 rmmod holdfast
@@ -123,10 +132,7 @@ fetched
 again
 
 echo "held packets, and their device and namespace go"
-before=$(count a held)
-signal STOP holdfastd
-fetch
-until_true 60 reached a held $((before + 1))
+hold
 ip -n lan link del dev port-a
 refused "a reader of the log"
 ip netns pids a | xargs -r kill -9
