@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later OR MIT
 # holdfast-test: guest kernel=stock sample=debug,next timeout=300
-# Planned hand-overs in the middle of downloads: a to b, b to a, and a daemon that is stopped
-# (topology: lib/site.sh). One connection, no reset, every byte right; the stall is printed.
+# Planned hand-overs in the middle of downloads, and of a handshake: a to b, b to a, and a daemon
+# that is stopped (topology: lib/site.sh, and another client at 10.0.0.8). One connection, no reset,
+# every byte right; the stall is printed.
 set -euo pipefail
 . "$(dirname "$0")/lib/site.sh"
 
@@ -16,6 +17,8 @@ drained_to() {
 	ask "$1" drain --deadline 5 && owns "$2"
 }
 
+CLIENTS=(client slow)
+NUMBER[slow]=8
 site_up a b
 object index.html 100
 object big $((30 << 20))
@@ -38,6 +41,22 @@ until_true 20 test -S "$SITE/b.sock"
 steady_begin
 steady_at 3
 
+# A connection in its handshake: what its client sends after the SYN is lost, as yet.
+handshaking() {
+	prints 'phase opening' in_ns a holdfast flow show
+}
+in_ns slow nft -f - <<-END
+	table ip lossy {
+		chain out {
+			type filter hook output priority 0
+			tcp flags & syn == 0 drop
+		}
+	}
+END
+in_ns slow python3 "$LIB/session.py" "$V4" - /index.html >"$SITE/shaken" &
+shaking=$!
+until_true 20 handshaking
+
 echo "a to b"
 until_true 20 drained_to a b
 if owns a; then
@@ -45,6 +64,9 @@ if owns a; then
 fi
 prints "drained to b" ask a status --why || fail "the status of a does not say so"
 ask a undrain
+in_ns slow nft delete table ip lossy
+wait "$shaking" || fail "a connection ended in its handshake"
+prints "200 $(sha256sum <"$SITE/www/index.html" | cut -d' ' -f1)" cat "$SITE/shaken"
 steady_at 10
 
 echo "b to a"

@@ -115,9 +115,16 @@ impl Flow {
         self.deadline = u64::MAX;
         self.enter(Phase::Open, fx);
         fx.count(Counter::FlowOpened);
+        self.tell_opened(p.options().ts, fx);
+    }
+
+    /// Tells the reader of a flow whose SYN the local socket has answered. `ts`: the client's newest
+    /// TSval and TSecr, if it has echoed one.
+    pub(super) fn tell_opened(&self, ts: Option<(u32, u32)>, fx: &mut Effects) {
         if self.protected {
-            let mut log = self.log_desc(Kind::Opened, first.raw(), self.c2s.next.raw());
-            log.ts = p.options().ts;
+            let (start, request) = (self.s2c.next.raw(), self.c2s.next.raw());
+            let mut log = self.log_desc(Kind::Opened, start, request);
+            log.ts = ts;
             fx.logs.push(log);
         }
     }

@@ -335,6 +335,11 @@ impl Flow {
 
     /// Says nothing more to the client and lets it say nothing: another node has the flow.
     pub fn mute(&mut self, env: &Env, fx: &mut Effects) {
+        if self.phase == Phase::Opening && self.answered {
+            // Its client may take the connection for open: who has the flow now must know it. The
+            // packet that it is known by there brings timestamps.
+            self.tell_opened(None, fx);
+        }
         self.rescue = Rescue::None;
         self.muted = true;
         fx.discard = true;

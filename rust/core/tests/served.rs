@@ -46,6 +46,22 @@ fn a_flow_is_open_once_the_client_has_answered() {
 }
 
 #[test]
+fn who_goes_on_with_a_handshake_is_told_of_it() {
+    // A SYN that was not answered is for the next server to answer.
+    let (_, fx) = syn().act(|f, env, fx| f.mute(env, fx));
+    assert_eq!(logged(&fx, Kind::Opened).len(), 0);
+    let mut rig = syn();
+    rig.service(tcp(S - 1, C).syn(BOTH, SERVICE_SHIFT))
+        .accepted();
+    let (_, fx) = rig.act(|f, env, fx| f.mute(env, fx));
+    let kinds: Vec<_> = fx.logs.iter().map(|l| (l.kind, l.pos, l.ack)).collect();
+    let both = |kind| (kind, pos(S), pos(C));
+    assert_eq!(kinds, [both(Kind::Opened), both(Kind::Closed)]);
+    // The client knows nothing of that.
+    rig.client(tcp(C, S)).dropped(Counter::Muted);
+}
+
+#[test]
 fn a_second_syn_ack_with_another_number_counts() {
     // A listener without request socket (SYN cookies, a restart) may choose anew.
     let mut rig = syn();

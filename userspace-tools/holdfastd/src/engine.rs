@@ -198,7 +198,7 @@ impl<K: Kernel> Engine<K> {
                 self.put(t.record(), now);
                 self.trackers.insert(flow, t);
                 self.count_of(desc.key.service, "flows-opened");
-                let goes = self.handed.goes(desc.key.service.ip());
+                let goes = self.handed.goes(desc.key.service.ip()) && !self.handed.awaits(flow);
                 if goes && !self.observes(desc.key.service) {
                     self.silence(flow, &desc.key);
                 }

@@ -15,7 +15,7 @@ use libholdfast::record::{Record, State, Way};
 use libholdfast::types::FlowKey;
 
 use crate::engine::Engine;
-use crate::kernel::{Kernel, Verdict};
+use crate::kernel::{FlowInfo, Kernel, Verdict};
 use crate::timeline::monotonic;
 
 /// How long in nanoseconds the kernel keeps a flow silent that it was told to abandon
@@ -139,9 +139,14 @@ impl<K: Kernel> Engine<K> {
         for (flow, key) in &flows {
             self.silence(*flow, key);
         }
+        // The kernel knows them only; in the end of their log it says what they are.
+        let opening = self.opening(addr);
+        for (flow, key) in &opening {
+            self.silence(*flow, key);
+        }
         // What is being rescued here is rescued there instead.
         let rescued = self.rescues.take_address(addr);
-        let count = flows.len() + rescued.len();
+        let count = flows.len() + opening.len() + rescued.len();
         for record in rescued {
             self.restarts.forget(&record.key);
             self.end(&record.key, Verdict::Abandon);
@@ -150,6 +155,16 @@ impl<K: Kernel> Engine<K> {
             self.handed.records.insert(record.key, record);
         }
         (count, stuck.len())
+    }
+
+    /// The flows of `addr` whose handshake is under way.
+    fn opening(&mut self, addr: IpAddr) -> Vec<(u64, FlowKey)> {
+        let flows = self.kernel.flows().unwrap_or_default();
+        let ours = |f: &FlowInfo| {
+            f.opening && f.key.service.ip() == addr && !self.observes(f.key.service)
+        };
+        let found = flows.iter().filter(|f| ours(f));
+        found.map(|f| (f.id, f.key)).collect()
     }
 
     /// Nothing more of a flow reaches its client.

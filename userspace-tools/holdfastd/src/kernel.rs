@@ -53,6 +53,8 @@ pub struct FlowInfo {
     pub s2c_acked: u64,
     /// Served by a local socket.
     pub open: bool,
+    /// Its handshake is under way.
+    pub opening: bool,
 }
 
 /// What is asked of `flow-recover`.

@@ -284,6 +284,7 @@ impl Kernel for Module {
             c2s_next: f.c2s_next,
             s2c_acked: f.s2c_acked,
             open: f.phase == Phase::Open,
+            opening: f.phase == Phase::Opening,
         };
         Ok(flows.into_iter().map(info).collect())
     }

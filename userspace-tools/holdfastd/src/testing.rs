@@ -84,6 +84,8 @@ pub struct FakeKernel {
     pub calls: Rc<RefCell<Vec<Call>>>,
     /// What the next joins say.
     pub joins: Rc<RefCell<Vec<Refused>>>,
+    /// Flows whose handshake is under way.
+    pub opening: Rc<RefCell<Vec<(u64, FlowKey)>>>,
     /// Services that cannot be forgotten.
     pub needed: Rc<RefCell<Vec<SocketAddr>>>,
     next: Rc<RefCell<u64>>,
@@ -124,7 +126,17 @@ impl Kernel for FakeKernel {
         (100, 4096)
     }
     fn flows(&mut self) -> Result<Vec<FlowInfo>, Refused> {
-        Ok(Vec::new())
+        let opening = |(id, key): &(u64, FlowKey)| FlowInfo {
+            id: *id,
+            key: *key,
+            generation: 0,
+            options: TcpOptions::default(),
+            c2s_next: 0,
+            s2c_acked: 0,
+            open: false,
+            opening: true,
+        };
+        Ok(self.opening.borrow().iter().map(opening).collect())
     }
     fn commit(&mut self, releases: &[(u64, FlowKey, Release)]) -> Result<(), Refused> {
         releases

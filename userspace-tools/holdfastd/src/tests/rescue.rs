@@ -492,6 +492,28 @@ fn an_old_owner_lets_its_flows_go_without_a_word() {
 }
 
 #[test]
+fn a_connection_is_handed_over_in_the_middle_of_its_handshake() {
+    let (mut e, kernel) = engine();
+    let addr = key(1).service.ip();
+    // One that the client may take for open, one that it does not.
+    kernel.opening.replace(vec![(1, key(1)), (2, key(2))]);
+    assert_eq!(e.hand_over(addr, 0), (2, 0));
+    let silenced = |n| Call::End(key(n), Verdict::Abandon);
+    assert_eq!(kernel.take(), vec![silenced(1), silenced(2)]);
+    e.hear(served().remove(0), 0);
+    e.hear(entry(1, What::Closed { ended: false }), 0);
+    assert!(!e.handed.is_complete());
+    e.hear(entry(2, What::Closed { ended: false }), 0);
+    assert!(e.handed.is_complete());
+    assert_eq!(kernel.take(), vec![], "it was silenced once");
+    let told: Vec<_> = e.handed.records().collect();
+    assert_eq!(told.len(), 1);
+    assert_eq!((told[0].key, &told[0].state), (key(1), &State::Idle));
+    let updates = e.take_updates();
+    assert!(matches!(updates[..], [(_, Update::Put(_))]));
+}
+
+#[test]
 fn only_what_a_successor_cannot_continue_is_waited_for() {
     let (mut e, kernel) = engine();
     serve(&mut e);
