@@ -474,6 +474,7 @@ impl<K: Kernel> Daemon<K> {
                     }
                 }
             }
+            LinkEvent::Left { peer } => self.engine.store.weaken(&peer),
         }
     }
 

@@ -75,6 +75,8 @@ pub enum LinkEvent {
     },
     /// A peer tells its own records.
     Told { peer: String, updates: Vec<Update> },
+    /// It has closed its connection: it lives, and tells no more of what it lets go.
+    Left { peer: String },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -352,13 +354,27 @@ async fn hear(
     if !peers.borrow().contains(&name) {
         return Err(bad("not of the group"));
     }
+    let heard = hear_all(&mut channel, &name, peers.clone(), events).await;
+    // Who has died says nothing.
+    if !matches!(&heard, Err(e) if e.kind() == io::ErrorKind::TimedOut) {
+        let _ = events.send(LinkEvent::Left { peer: name }).await;
+    }
+    heard
+}
+
+/// Hears what `name` tells, until its connection ends.
+async fn hear_all(
+    channel: &mut Channel,
+    name: &str,
+    mut peers: Names,
+    events: &mpsc::Sender<LinkEvent>,
+) -> io::Result<()> {
     let mut out = Vec::new();
-    let mut peers = peers.clone();
     loop {
         let frame = tokio::select! {
             frame = timeout(GONE, channel.frames.recv()) => frame?,
             changed = peers.changed() => match changed {
-                Ok(()) if peers.borrow().contains(&name) => continue,
+                Ok(()) if peers.borrow().iter().any(|p| p == name) => continue,
                 // It is of the group no more; should it come back, it tells everything anew.
                 _ => return Ok(()),
             },
@@ -367,7 +383,7 @@ async fn hear(
         let Message::Updates { number, updates } = channel.unseal(&frame)? else {
             return Err(bad("not an update"));
         };
-        let peer = name.clone();
+        let peer = name.to_owned();
         // In the channel of this node it is as safe as in its store.
         if events
             .send(LinkEvent::Told { peer, updates })
@@ -438,6 +454,23 @@ mod tests {
         }
         assert_eq!(got.len(), all.len() + 1);
         assert_eq!(got[..all.len()], all[..]);
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_closes_its_link_has_not_died() {
+        let mut rx = pair([7; 32]).await;
+        let Some(LinkEvent::Up { updates, .. }) = rx.recv().await else {
+            panic!()
+        };
+        drop(updates);
+        let mut left = false;
+        while !left {
+            left = match rx.recv().await.unwrap() {
+                LinkEvent::Left { peer } => peer == "a",
+                LinkEvent::Down { .. } => false,
+                other => panic!("{other:?}"),
+            };
+        }
     }
 
     #[tokio::test]

@@ -173,6 +173,13 @@ impl Store {
         }
     }
 
+    /// `owner` lets bytes go without telling of them, until it has told everything anew: its records
+    /// do not say any more that none has.
+    pub fn weaken(&mut self, owner: &str) {
+        let of_it = self.flows.values_mut().filter(|(o, _)| o == owner);
+        of_it.for_each(|(_, record)| record.strict = false);
+    }
+
     /// The record of a response that was told last, once.
     pub fn newest(&mut self) -> Option<&Record> {
         let key = self.newest.take()?;
@@ -246,6 +253,18 @@ mod tests {
         s.apply("b", put(&record(2)), 0);
         s.apply("a", Update::Begin, 0);
         assert_eq!((s.owned("a"), s.owned("b")), (0, 1));
+    }
+
+    #[test]
+    fn who_tells_no_more_promises_nothing() {
+        let mut s = Store::new(10);
+        s.apply("a", put(&record(1)), 0);
+        s.apply("b", put(&record(2)), 0);
+        s.weaken("a");
+        let strict = |s: &mut Store, n| s.take(&record(n).key).unwrap().1.strict;
+        assert!(!strict(&mut s, 1) && strict(&mut s, 2));
+        s.apply("a", put(&record(1)), 0);
+        assert!(strict(&mut s, 1));
     }
 
     #[test]
