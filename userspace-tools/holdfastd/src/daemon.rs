@@ -213,8 +213,7 @@ impl<K: Kernel> Daemon<K> {
                 Some(event) = self.events.recv() => self.linked(event),
                 entries = log.recv() => {
                     let Some(entries) = entries else { return Err("the log has ended".into()) };
-                    let now = monotonic();
-                    entries.into_iter().for_each(|e| self.engine.hear(e, now));
+                    self.engine.hear_all(entries, monotonic());
                 }
                 Some((addr, ours, done)) = self.moved.recv() => self.moved(addr, ours, done),
                 Some((request, reply)) = asked.recv() => self.asked(&request, reply),

@@ -17,6 +17,7 @@ use crate::config::{Config, Mode, Recovery, Service};
 use crate::handover::Handed;
 use crate::kernel::{doubt_counter, Entry, Kernel, Refused, Verdict, What};
 use crate::next::NextNodes;
+use crate::outbox::Outbox;
 use crate::process::Restarts;
 use crate::quorum::Quorum;
 use crate::rescue::Rescues;
@@ -55,7 +56,7 @@ pub struct Engine<K> {
     pub(crate) restarts: Restarts,
     pub(crate) limits: Recovery,
     pub(crate) services: Vec<Service>,
-    updates: Vec<(u64, Update)>,
+    outbox: Outbox,
     /// Flows that have come farther than their peers know.
     marks: HashSet<u64>,
     /// Flows with a request that their peers do not know.
@@ -82,7 +83,7 @@ impl<K: Kernel> Engine<K> {
             restarts: Restarts::default(),
             limits: config.recovery.clone(),
             services: config.services.clone(),
-            updates: Vec::new(),
+            outbox: Outbox::default(),
             marks: HashSet::new(),
             later: HashSet::new(),
             lost: 0,
@@ -150,8 +151,20 @@ impl<K: Kernel> Engine<K> {
         self.services.iter().any(|s| s.address.addr == addr)
     }
 
+    /// Takes in entries of the log.
+    pub fn hear_all(&mut self, entries: Vec<Entry>, now: i64) {
+        for entry in entries {
+            self.take_in(entry, now);
+        }
+        self.settle();
+    }
+
     /// Takes in an entry of the log.
     pub fn hear(&mut self, entry: Entry, now: i64) {
+        self.hear_all(vec![entry], now);
+    }
+
+    fn take_in(&mut self, entry: Entry, now: i64) {
         if entry.lost > self.lost {
             self.lost = entry.lost;
             self.count("log-lost");
@@ -256,7 +269,6 @@ impl<K: Kernel> Engine<K> {
             What::Spliced { pos } => self.spliced(flow, pos),
             What::Failed { why } => self.failed(flow, why, now),
         }
-        self.settle();
     }
 
     /// A long response goes on. Peers are told with the next heartbeat.
@@ -297,32 +309,34 @@ impl<K: Kernel> Engine<K> {
             return;
         };
         let actions = tracker.hear(event);
-        if actions.is_empty() {
-            return;
-        }
-        let record = tracker.record().clone();
+        let record = tracker.record();
+        let (key, way) = (record.key, response(&record.state));
+        let service = key.service;
         for action in actions {
-            let service = record.key.service;
             match action {
                 Action::Replicate => {
                     self.later.remove(&flow);
-                    self.put(&record, now);
+                    if let Some(tracker) = self.trackers.get(&flow) {
+                        let number = self.quorum.number();
+                        self.outbox.put(number, tracker.record(), now);
+                    }
                 }
                 Action::ReplicateSoon => drop(self.later.insert(flow)),
                 Action::Checkpoint => drop(self.marks.insert(flow)),
                 Action::Commit(release) => {
-                    if let Some(way) = response(&record.state) {
+                    if let Some(way) = way {
                         self.count_of(service, way);
                     }
-                    self.quorum.wait(Wait::Release(flow, record.key, release));
+                    self.quorum.wait(Wait::Release(flow, key, release));
                 }
                 Action::Count(doubt) => self.count_of(service, &doubt_counter(doubt)),
                 Action::Forget => {
-                    self.drop_record(&record);
-                    self.restarts.forget(&record.key);
-                    self.trackers.remove(&flow);
-                    if self.by_key.get(&record.key) == Some(&flow) {
-                        self.by_key.remove(&record.key);
+                    if let Some(tracker) = self.trackers.remove(&flow) {
+                        self.drop_record(tracker.record());
+                    }
+                    self.restarts.forget(&key);
+                    if self.by_key.get(&key) == Some(&flow) {
+                        self.by_key.remove(&key);
                     }
                     self.count_of(service, "flows-closed");
                 }
@@ -330,20 +344,16 @@ impl<K: Kernel> Engine<K> {
         }
     }
 
+    /// Has peers told of a record, as it is at the time `now`.
     pub(crate) fn put(&mut self, record: &Record, now: i64) {
-        self.send(Update::Put(record.encode(now)));
-    }
-
-    pub(crate) fn drop_record(&mut self, record: &Record) {
-        self.send(Update::Drop {
-            key: record.key,
-            generation: record.generation,
-        });
-    }
-
-    fn send(&mut self, update: Update) {
         let number = self.quorum.number();
-        self.updates.push((number, update));
+        self.outbox.put(number, record, now);
+    }
+
+    /// Has them told that it is out of date.
+    pub(crate) fn drop_record(&mut self, record: &Record) {
+        let number = self.quorum.number();
+        self.outbox.drop(number, record.key, record.generation);
     }
 
     /// Lets go what is safe by now. To be called after every change of the quorum.
@@ -356,6 +366,7 @@ impl<K: Kernel> Engine<K> {
                 Wait::Policy(service) => self.let_escape(&service),
             }
         }
+        drop_overtaken(&mut releases);
         for batch in releases.chunks(64) {
             if let Err(e) = self.kernel.commit(batch) {
                 self.count("commit-failed");
@@ -367,7 +378,7 @@ impl<K: Kernel> Engine<K> {
 
     /// What is to be sent to every peer, with its number, since the last call.
     pub fn take_updates(&mut self) -> Vec<(u64, Update)> {
-        std::mem::take(&mut self.updates)
+        self.outbox.take()
     }
 
     /// All records, for a peer that has just connected, with the number up to which they
@@ -422,6 +433,26 @@ impl<K: Kernel> Engine<K> {
     pub fn flows(&self) -> impl Iterator<Item = (u64, &Tracker)> {
         self.trackers.iter().map(|(f, t)| (*f, t))
     }
+}
+
+/// Leaves out releases of responses behind which the same flow has another one that is released,
+/// too. That one was begun by the kernel before we heard of it, and to the kernel an earlier response
+/// is over then: its commit would do nothing (`Flow::commit`, `late_commit`).
+fn drop_overtaken(releases: &mut Vec<(u64, FlowKey, Release)>) {
+    if releases.len() < 2 {
+        return;
+    }
+    let mut newest = HashMap::new();
+    for (at, (flow, _, release)) in releases.iter().enumerate() {
+        if release.is_plain() {
+            newest.insert(*flow, at);
+        }
+    }
+    let mut at = 0..;
+    releases.retain(|(flow, _, release)| {
+        let at = at.next();
+        !release.is_plain() || newest.get(flow).copied() == at
+    });
 }
 
 /// The count of a response whose record is complete: how its rest could be had.

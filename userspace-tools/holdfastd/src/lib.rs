@@ -23,6 +23,7 @@ pub mod mover;
 pub mod neighbour;
 pub mod next;
 pub mod notify;
+pub mod outbox;
 pub mod presence;
 pub mod process;
 pub mod quorum;

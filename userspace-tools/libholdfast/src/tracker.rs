@@ -103,6 +103,20 @@ pub struct Release {
     pub broken_off: bool,
 }
 
+impl Release {
+    /// Whether it is of one response and nothing more.
+    pub fn is_plain(&self) -> bool {
+        let Release {
+            object_start,
+            object_end: _,
+            unprotected,
+            ack_release,
+            broken_off,
+        } = *self;
+        object_start.is_some() && !(unprotected || ack_release || broken_off)
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Stage {
     /// For a request.
