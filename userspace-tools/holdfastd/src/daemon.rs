@@ -38,6 +38,9 @@ use crate::wire::{self, Beat, LINKS};
 /// Updates that a peer is told at once when it connects.
 const SYNC_CHUNK: usize = 256;
 
+/// Events of links and batches of the log that are taken in together.
+const AT_ONCE: usize = 4;
+
 /// Most bytes of a datagram.
 const DATAGRAM_MAX: usize = 1 << 16;
 
@@ -223,6 +226,7 @@ impl<K: Kernel> Daemon<K> {
                 }
                 Some(found) = self.ready.found.recv() => self.ready.learn(found),
             }
+            self.take_more(&mut log);
             self.server_step();
             self.flush();
             self.drain_step();
@@ -242,6 +246,23 @@ impl<K: Kernel> Daemon<K> {
         }
         self.engine.timeline.note("stopped", json!({}));
         Ok(())
+    }
+
+    /// Takes in what has come of the links and of the log meanwhile, a little of it: one look at
+    /// everything else, and one message to each peer, are enough for all of it.
+    fn take_more(&mut self, log: &mut mpsc::Receiver<Vec<Entry>>) {
+        for _ in 0..AT_ONCE {
+            let (event, entries) = (self.events.try_recv().ok(), log.try_recv().ok());
+            if event.is_none() && entries.is_none() {
+                return;
+            }
+            if let Some(event) = event {
+                self.linked(event);
+            }
+            if let Some(entries) = entries {
+                self.engine.hear_all(entries, monotonic());
+            }
+        }
     }
 
     pub(crate) fn time(&self) -> Duration {

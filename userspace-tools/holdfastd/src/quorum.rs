@@ -67,6 +67,9 @@ impl<T> Quorum<T> {
 
     /// What need not wait any more, in order.
     pub fn ready(&mut self) -> Vec<T> {
+        if self.waiting.is_empty() {
+            return Vec::new();
+        }
         let mut numbers: Vec<_> = self.peers.values().copied().filter(|n| *n > 0).collect();
         numbers.sort_unstable_by(|a, b| b.cmp(a));
         let safe = match self.needed.min(numbers.len()) {

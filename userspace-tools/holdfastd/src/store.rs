@@ -151,17 +151,19 @@ impl Store {
     }
 
     fn put(&mut self, owner: &str, record: Record) -> bool {
-        match self.flows.get(&record.key) {
+        let (key, answers) = (record.key, matches!(record.state, State::Responding(_)));
+        let full = self.flows.len() >= self.limit;
+        match self.flows.get_mut(&key) {
+            Some((o, old)) if o == owner => *old = record,
             // An old owner does not know yet that it is one. A port used again by its client
             // begins at generation 0 once more, but then with the same owner.
-            Some((o, old)) if o != owner && record.generation <= old.generation => return false,
-            None if self.flows.len() >= self.limit => return false,
-            _ => {}
+            Some((_, old)) if record.generation <= old.generation => return false,
+            None if full => return false,
+            _ => drop(self.flows.insert(key, (owner.to_owned(), record))),
         }
-        if matches!(record.state, State::Responding(_)) {
-            self.newest = Some(record.key);
+        if answers {
+            self.newest = Some(key);
         }
-        self.flows.insert(record.key, (owner.to_owned(), record));
         true
     }
 
