@@ -18,12 +18,18 @@ const VERSION: u8 = 1;
 /// Most bytes of an encoded record.
 pub const ENCODED_LIMIT: usize = 64 * 1024;
 
+/// Room for an encoded record without the bytes of request and response, as a rule.
+const FIXED: usize = 192;
+
 /// Most bytes of a request that are kept.
 pub const REQUEST_LIMIT: usize = HEAD_LIMIT;
 
-/// Most bytes of a body that are kept, if they are there when the head is complete. A
-/// response that fits is continued from the record, whatever it is.
+/// Most bytes of a body that is kept whole, if it is there when the head is complete. Such a
+/// response is continued from the record, whatever it is.
 pub const BODY_LIMIT: usize = 8 * 1024;
+
+/// Bytes of a longer body that are kept, to be compared with those of whoever continues it.
+pub const BODY_COMPARED: usize = 256;
 
 /// No stream comes so far in the life of a machine: sums of positions and lengths cannot wrap.
 pub const FARTHEST: u64 = 1 << 62;
@@ -38,6 +44,14 @@ pub struct Clock {
     /// When that was, in nanoseconds of this node's monotonic clock; encoded, how long ago.
     /// Negative: before this node was up.
     pub heard: i64,
+}
+
+impl Clock {
+    /// Turns the moment into its age, and back.
+    fn rebased(self, now: i64) -> Self {
+        let heard = now.saturating_sub(self.heard);
+        Clock { heard, ..self }
+    }
 }
 
 /// A flow, as far as it can be continued.
@@ -75,6 +89,17 @@ pub enum State {
     Responding(Object),
     /// It cannot be continued.
     Unprotected(Doubt),
+}
+
+impl State {
+    /// Bytes of requests and responses in it.
+    fn bytes(&self) -> usize {
+        match self {
+            State::Idle | State::Unprotected(_) => 0,
+            State::Requesting(request) => request.len(),
+            State::Responding(o) => o.request.len() + o.sent.len(),
+        }
+    }
 }
 
 /// A request and its response.
@@ -133,9 +158,24 @@ impl std::error::Error for BadRecord {}
 impl Record {
     /// Its bytes for another node. `now`: this node's monotonic clock in nanoseconds.
     pub fn encode(&self, now: i64) -> Vec<u8> {
-        let told = self.clone().rebased(now);
+        let clock = self.clock.map(|c| c.rebased(now));
+        // Encoded as a record is: its fields in their order.
+        let (r, state) = (self, &self.state);
+        let told = (
+            r.key,
+            r.generation,
+            r.options,
+            clock,
+            r.strict,
+            r.request,
+            r.start,
+            r.acked,
+            state,
+        );
+        let mut out = Vec::with_capacity(FIXED + state.bytes());
+        out.push(VERSION);
         // Writing to a vector fails only for types that this one is not made of.
-        postcard::to_extend(&told, vec![VERSION]).unwrap_or_default()
+        postcard::to_extend(&told, out).unwrap_or_default()
     }
 
     /// The record that another node encoded.
@@ -152,15 +192,8 @@ impl Record {
         if !rest.is_empty() || !record.is_sound() {
             return Err(BadRecord);
         }
-        Ok(record.rebased(now))
-    }
-
-    /// Turns a moment of the clock into its age, and back.
-    fn rebased(mut self, now: i64) -> Record {
-        if let Some(clock) = &mut self.clock {
-            clock.heard = now.saturating_sub(clock.heard);
-        }
-        self
+        let clock = record.clock.map(|c| c.rebased(now));
+        Ok(Record { clock, ..record })
     }
 
     fn is_sound(&self) -> bool {
@@ -252,8 +285,11 @@ pub fn object(
         Framing::Length(n) => Some(behind.checked_add(n).ok_or(Doubt::Framing)?),
         Framing::Chunked | Framing::Close => None,
     };
-    let keep = response.len().min(head.len + BODY_LIMIT);
-    let all = end.is_some_and(|e| e == start + keep as u64);
+    let all = response.len() <= head.len + BODY_LIMIT && end == Some(start + response.len() as u64);
+    let keep = match all {
+        true => response.len(),
+        false => response.len().min(head.len + BODY_COMPARED),
+    };
     if end.is_some_and(|e| e < start + response.len() as u64) {
         // More bytes than the response has: it is framed in another way than it says.
         return Err(Doubt::Framing);
@@ -410,6 +446,21 @@ pub(crate) mod tests {
         let whole = head("404", "Content-Length: 5") + "abcde";
         assert_eq!(way(Asked::Whole, &whole), Ok(Way::Stored));
         assert_eq!(way(Asked::Whole, &(whole + "f")), Err(Doubt::Framing));
+    }
+
+    #[test]
+    fn of_a_long_body_enough_is_kept_to_compare() {
+        let kept = |length: usize, here: usize| {
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n");
+            let bytes = [head.as_bytes(), &vec![b'x'; here]].concat();
+            let o = object(b"GET", Asked::Whole, false, 0, &bytes);
+            let o = o.unwrap().unwrap();
+            (o.way == Way::Stored, o.sent.len() - head.len())
+        };
+        assert_eq!(kept(BODY_LIMIT, BODY_LIMIT), (true, BODY_LIMIT));
+        assert_eq!(kept(BODY_LIMIT, 4000), (false, BODY_COMPARED));
+        assert_eq!(kept(BODY_LIMIT + 1, BODY_LIMIT + 1), (false, BODY_COMPARED));
+        assert_eq!(kept(BODY_LIMIT, 100), (false, 100));
     }
 
     #[test]
