@@ -107,9 +107,8 @@ impl Client {
     pub fn flow_commit(&mut self, releases: &[Release]) -> Result<()> {
         let mut result = Ok(());
         for batch in releases.chunks(BATCH / RELEASE) {
-            let sent =
-                commit(batch).and_then(|w| self.genl.send_request(nl::CMD_FLOW_COMMIT, w, 0));
-            result = result.and(sent.map(drop));
+            let sent = commit(batch).and_then(|w| self.genl.tell(nl::CMD_FLOW_COMMIT, w));
+            result = result.and(sent);
         }
         result
     }

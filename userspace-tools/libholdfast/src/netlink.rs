@@ -19,6 +19,9 @@ use crate::uapi_gen::{self as nl, AttrSet, Nested};
 /// holds one object.
 const RECEIVE: usize = 128 * 1024;
 
+/// Room for a refusal in words.
+const REFUSAL: usize = 1024;
+
 // The controller of generic netlink (include/uapi/linux/genetlink.h), which has no crate of
 // the size of these lines.
 const GENL_ID_CTRL: u16 = 16;
@@ -74,7 +77,7 @@ impl Genl {
         };
         let mut request = Writer::new(CTRL_CMD_GETFAMILY, 1);
         request.string(CTRL_ATTR_FAMILY_NAME, nl::FAMILY_NAME);
-        let replies = genl.send("getfamily", &NO_ATTRS, request, 0);
+        let replies = genl.send("getfamily", &NO_ATTRS, request);
         let replies = replies.map_err(|e| {
             if e.is_not_found() {
                 Error::NotLoaded
@@ -92,13 +95,25 @@ impl Genl {
     pub(crate) fn ask(&mut self, cmd: u8, fill: impl FnOnce(&mut Writer)) -> Result<Replies> {
         let mut request = Writer::new(cmd, nl::FAMILY_VERSION);
         fill(&mut request);
-        self.send_request(cmd, request, 0)
+        let (name, set) = nl::command(cmd).unwrap_or(("request", &NO_ATTRS));
+        self.send(name, set, request)
     }
 
-    /// Sends a request that is written already.
-    pub(crate) fn send_request(&mut self, cmd: u8, request: Writer, flags: u16) -> Result<Replies> {
+    /// Sends a request to which the kernel only answers if it refuses it.
+    pub(crate) fn tell(&mut self, cmd: u8, request: Writer) -> Result<()> {
         let (name, set) = nl::command(cmd).unwrap_or(("request", &NO_ATTRS));
-        self.send(name, set, request, flags)
+        let request = self.post(name, request, NLM_F_REQUEST)?;
+        let mut exchange = Exchange::new(name, set, &request, self.sequence);
+        let mut refusal = [0; REFUSAL];
+        while !exchange.done {
+            // It has answered before send() returned, if at all.
+            match retry(|| self.socket.recv(&mut &mut refusal[..], libc::MSG_DONTWAIT)) {
+                Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => break,
+                Err(e) => return Err(Error::io(name)(e)),
+                Ok(len) => exchange.feed(&refusal[..len])?,
+            }
+        }
+        Ok(())
     }
 
     /// Asks for all objects.
@@ -114,14 +129,8 @@ impl Genl {
         self.send_and_read(name, set, request, NLM_F_DUMP, most)
     }
 
-    fn send(
-        &mut self,
-        command: &'static str,
-        set: &AttrSet,
-        request: Writer,
-        flags: u16,
-    ) -> Result<Replies> {
-        self.send_and_read(command, set, request, flags, usize::MAX)
+    fn send(&mut self, command: &'static str, set: &AttrSet, request: Writer) -> Result<Replies> {
+        self.send_and_read(command, set, request, 0, usize::MAX)
     }
 
     /// Reads the answer to its end, or until it has `most` messages.
@@ -133,16 +142,21 @@ impl Genl {
         flags: u16,
         most: usize,
     ) -> Result<Replies> {
-        self.sequence = self.sequence.wrapping_add(1);
-        let flags = NLM_F_REQUEST | NLM_F_ACK | flags;
-        let request = request.finish(command, self.family, flags, self.sequence)?;
-        retry(|| self.socket.send(&request, 0)).map_err(Error::io(command))?;
+        let request = self.post(command, request, NLM_F_REQUEST | NLM_F_ACK | flags)?;
         let mut exchange = Exchange::new(command, set, &request, self.sequence);
         while !exchange.done && exchange.replies.messages.len() < most {
             exchange.feed(&self.receive().map_err(Error::io(command))?)?;
         }
         exchange.replies.messages.truncate(most);
         Ok(exchange.replies)
+    }
+
+    /// Sends a request under the next number; its bytes.
+    fn post(&mut self, command: &'static str, request: Writer, flags: u16) -> Result<Vec<u8>> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let request = request.finish(command, self.family, flags, self.sequence)?;
+        retry(|| self.socket.send(&request, 0)).map_err(Error::io(command))?;
+        Ok(request)
     }
 
     /// One datagram.
