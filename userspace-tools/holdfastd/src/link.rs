@@ -7,32 +7,23 @@
 //! the newest update that it has. So between two nodes there are two connections. Both say in the
 //! handshake who they are and which version they speak; if it is not the same, that is all.
 
+mod channel;
+
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-use snow::{HandshakeState, TransportState};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{sleep, sleep_until, timeout, Instant};
+use tokio::time::{interval_at, sleep, timeout, Instant};
 
 use crate::store::Update;
 use crate::wire::{Hello, VERSION};
+use channel::{bad, Channel, Message};
 
-/// The handshake and the ciphers.
-pub const PATTERN: &str = "Noise_NNpsk0_25519_ChaChaPoly_BLAKE2s";
-
-/// Most bytes of updates in a frame; with the largest record it stays below Noise's 65535.
-const FRAME: usize = 48 * 1024;
-
-/// Bytes that Noise adds to a message.
-const TAG: usize = 16;
-
-/// Room for a message of the handshake: a key, a tag and the longest hello.
-const HANDSHAKE: usize = 512;
+pub use channel::PATTERN;
 
 /// Messages that wait for a slow peer before it is left and told everything anew.
 const QUEUE: usize = 4096;
@@ -40,13 +31,13 @@ const QUEUE: usize = 4096;
 /// Updates that go in one write.
 const BATCH: usize = 256;
 
-/// A silent link says this often that it is there; it is closed when it did not for
-/// [`GONE`].
+/// This often a link says that it is there, and asks for a confirmation; it is closed by who has
+/// heard nothing for [`GONE`].
 const SIGN: Duration = Duration::from_secs(3);
 const GONE: Duration = Duration::from_secs(10);
 
-/// A peer that has confirmed before is left when it confirms nothing for so long: as long as it is
-/// counted on, responses wait for it.
+/// A peer that has confirmed before is left when it confirms nothing for so long while it should:
+/// as long as it is counted on, responses wait for it.
 const PATIENCE: Duration = Duration::from_secs(1);
 const RETRY: Duration = Duration::from_millis(200);
 
@@ -77,155 +68,6 @@ pub enum LinkEvent {
     Told { peer: String, updates: Vec<Update> },
     /// It has closed its connection: it lives, and tells no more of what it lets go.
     Left { peer: String },
-}
-
-#[derive(Serialize, Deserialize)]
-enum Message {
-    /// `number`: of the newest update, in its last frame; else 0.
-    Updates {
-        number: u64,
-        updates: Vec<Update>,
-    },
-    Confirm {
-        number: u64,
-    },
-}
-
-fn bad(what: impl std::fmt::Display) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, what.to_string())
-}
-
-async fn read_frame(r: &mut OwnedReadHalf) -> io::Result<Vec<u8>> {
-    let len = r.read_u16().await?;
-    let mut frame = vec![0; usize::from(len)];
-    r.read_exact(&mut frame).await?;
-    Ok(frame)
-}
-
-fn push_frame(out: &mut Vec<u8>, frame: &[u8]) -> io::Result<()> {
-    let len = u16::try_from(frame.len()).map_err(bad)?;
-    out.extend_from_slice(&len.to_be_bytes());
-    out.extend_from_slice(frame);
-    Ok(())
-}
-
-fn builder(key: &[u8; 32]) -> io::Result<snow::Builder<'_>> {
-    let builder = snow::Builder::new(PATTERN.parse().map_err(bad)?);
-    builder.psk(0, key).map_err(bad)
-}
-
-/// A connection after the handshake.
-struct Channel {
-    noise: TransportState,
-    write: OwnedWriteHalf,
-    frames: mpsc::Receiver<Vec<u8>>,
-    reader: tokio::task::JoinHandle<()>,
-}
-
-impl Drop for Channel {
-    fn drop(&mut self) {
-        self.reader.abort();
-    }
-}
-
-impl Channel {
-    /// Also what the peer says of itself.
-    async fn open(
-        stream: TcpStream,
-        key: &[u8; 32],
-        (hello, first): (&Hello, bool),
-    ) -> io::Result<(Self, Hello)> {
-        stream.set_nodelay(true)?;
-        let (mut read, mut write) = stream.into_split();
-        let mut hs: HandshakeState = match first {
-            true => builder(key)?.build_initiator().map_err(bad)?,
-            false => builder(key)?.build_responder().map_err(bad)?,
-        };
-        let (mut ours, mut theirs) = (first, None);
-        while !hs.is_handshake_finished() {
-            if ours {
-                let mut buf = vec![0; HANDSHAKE];
-                let n = hs.write_message(&hello.encode(), &mut buf).map_err(bad)?;
-                let mut out = Vec::new();
-                push_frame(&mut out, &buf[..n])?;
-                write.write_all(&out).await?;
-            } else {
-                let frame = read_frame(&mut read).await?;
-                let mut buf = vec![0; frame.len()];
-                let n = hs.read_message(&frame, &mut buf).map_err(bad)?;
-                theirs = Hello::decode(&buf[..n]);
-            }
-            ours = !ours;
-        }
-        let theirs = theirs.ok_or_else(|| bad("no hello"))?;
-        let noise = hs.into_transport_mode().map_err(bad)?;
-        // Reading a frame cannot be interrupted halfway, so that it has a task of its own.
-        let (tx, frames) = mpsc::channel(64);
-        let reader = tokio::spawn(async move {
-            while let Ok(frame) = read_frame(&mut read).await {
-                if tx.send(frame).await.is_err() {
-                    break;
-                }
-            }
-        });
-        let channel = Channel {
-            noise,
-            write,
-            frames,
-            reader,
-        };
-        Ok((channel, theirs))
-    }
-
-    fn seal(&mut self, out: &mut Vec<u8>, message: &Message) -> io::Result<()> {
-        let plain = postcard::to_allocvec(message).map_err(bad)?;
-        let mut frame = vec![0; plain.len() + TAG];
-        let n = self.noise.write_message(&plain, &mut frame).map_err(bad)?;
-        push_frame(out, &frame[..n])
-    }
-
-    fn unseal(&mut self, frame: &[u8]) -> io::Result<Message> {
-        let mut plain = vec![0; frame.len()];
-        let n = self.noise.read_message(frame, &mut plain).map_err(bad)?;
-        postcard::from_bytes(&plain[..n]).map_err(bad)
-    }
-
-    /// Seals updates into as many frames as they need.
-    fn seal_updates(
-        &mut self,
-        out: &mut Vec<u8>,
-        number: u64,
-        updates: Vec<Update>,
-    ) -> io::Result<()> {
-        let mut rest = updates.into_iter().peekable();
-        loop {
-            let (mut some, mut size) = (Vec::new(), 0);
-            while let Some(next) = rest.peek() {
-                let len = match next {
-                    Update::Put(bytes) => bytes.len() + 16,
-                    Update::About { daemon, module, .. } => daemon.len() + module.len() + 32,
-                    _ => 160,
-                };
-                if !some.is_empty() && size + len > FRAME {
-                    break;
-                }
-                size += len;
-                some.extend(rest.next());
-            }
-            let last = rest.peek().is_none();
-            let number = if last { number } else { 0 };
-            self.seal(
-                out,
-                &Message::Updates {
-                    number,
-                    updates: some,
-                },
-            )?;
-            if last {
-                return Ok(());
-            }
-        }
-    }
 }
 
 /// Keeps a connection to `peer` for our own records, for ever.
@@ -276,10 +118,21 @@ async fn told(
 ) -> io::Result<()> {
     let mut out = Vec::new();
     let (mut sent, mut confirmed, mut heard) = (0, 0, Instant::now());
+    // Since when a sign waits for its confirmation.
+    let mut asked: Option<Instant> = None;
+    let mut signs = interval_at(heard + SIGN, SIGN);
+    // Looked at when it is over and no sooner: setting it anew with each update would be dear.
+    let mut patience = pin!(sleep(PATIENCE));
     loop {
+        let waits = confirmed < sent;
         tokio::select! {
-            () = sleep_until(heard + PATIENCE), if confirmed > 0 && confirmed < sent => {
-                return Err(io::ErrorKind::TimedOut.into());
+            () = &mut patience, if confirmed > 0 && (waits || asked.is_some()) => {
+                let now = Instant::now();
+                let due = if waits { heard + PATIENCE } else { now + PATIENCE };
+                if due <= now || asked.is_some_and(|since| now >= since + GONE) {
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
+                patience.as_mut().reset(due);
             }
             next = updates.recv() => {
                 // Everything that is there goes in one write.
@@ -289,27 +142,35 @@ async fn told(
                     number = number.max(n);
                     batch.extend(more);
                 }
-                out.clear();
-                if confirmed == sent {
+                if !waits {
                     heard = Instant::now();
                 }
                 // What has no number is not confirmed.
                 sent = sent.max(number);
+                out.clear();
                 channel.seal_updates(&mut out, number, batch)?;
                 timeout(PATIENCE, channel.write.write_all(&out)).await??;
             }
-            () = sleep(SIGN) => {
+            now = signs.tick() => {
+                // Once more the number that is confirmed already, or will be.
+                if confirmed > 0 {
+                    asked.get_or_insert(now);
+                }
                 out.clear();
-                channel.seal_updates(&mut out, 0, Vec::new())?;
+                channel.seal_updates(&mut out, sent, Vec::new())?;
                 timeout(PATIENCE, channel.write.write_all(&out)).await??;
             }
-            frame = channel.frames.recv() => {
-                let Some(frame) = frame else { return Ok(()) };
-                let Message::Confirm { number } = channel.unseal(&frame)? else {
-                    return Err(bad("not a confirmation"));
-                };
-                (confirmed, heard) = (number, Instant::now());
-                let peer = peer.to_owned();
+            message = channel.hear() => {
+                let mut message = Some(message?);
+                while let Some(next) = message {
+                    let Message::Confirm { number } = next else {
+                        return Err(bad("not a confirmation"));
+                    };
+                    confirmed = number;
+                    message = channel.heard()?;
+                }
+                (asked, heard) = (None, Instant::now());
+                let (peer, number) = (peer.to_owned(), confirmed);
                 let _ = events.send(LinkEvent::Confirmed { peer, conn, number }).await;
             }
         }
@@ -370,31 +231,42 @@ async fn hear_all(
     events: &mpsc::Sender<LinkEvent>,
 ) -> io::Result<()> {
     let mut out = Vec::new();
+    let (mut gone, mut last) = (pin!(sleep(GONE)), Instant::now());
     loop {
-        let frame = tokio::select! {
-            frame = timeout(GONE, channel.frames.recv()) => frame?,
+        let mut message = tokio::select! {
+            message = channel.hear() => Some(message?),
+            () = &mut gone => {
+                if last.elapsed() >= GONE {
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
+                gone.as_mut().reset(last + GONE);
+                continue;
+            }
             changed = peers.changed() => match changed {
                 Ok(()) if peers.borrow().iter().any(|p| p == name) => continue,
                 // It is of the group no more; should it come back, it tells everything anew.
                 _ => return Ok(()),
             },
         };
-        let Some(frame) = frame else { return Ok(()) };
-        let Message::Updates { number, updates } = channel.unseal(&frame)? else {
-            return Err(bad("not an update"));
-        };
-        let peer = name.to_owned();
-        // In the channel of this node it is as safe as in its store.
-        if events
-            .send(LinkEvent::Told { peer, updates })
-            .await
-            .is_err()
-        {
-            return Ok(());
+        last = Instant::now();
+        let mut newest = 0;
+        // One confirmation for all that is here.
+        while let Some(next) = message {
+            let Message::Updates { number, updates } = next else {
+                return Err(bad("not an update"));
+            };
+            newest = newest.max(number);
+            let peer = name.to_owned();
+            // In the channel of this node it is as safe as in its store.
+            let told = LinkEvent::Told { peer, updates };
+            if events.send(told).await.is_err() {
+                return Ok(());
+            }
+            message = channel.heard()?;
         }
-        if number > 0 {
+        if newest > 0 {
             out.clear();
-            channel.seal(&mut out, &Message::Confirm { number })?;
+            channel.seal(&mut out, &Message::Confirm { number: newest })?;
             channel.write.write_all(&out).await?;
         }
     }
@@ -427,6 +299,12 @@ mod tests {
         };
         let opened = Channel::open(stream, key, (&hello, false));
         opened.await.unwrap().0
+    }
+
+    async fn confirm(peer: &mut Channel, number: u64) {
+        let mut out = Vec::new();
+        peer.seal(&mut out, &Message::Confirm { number }).unwrap();
+        peer.write.write_all(&out).await.unwrap();
     }
 
     #[tokio::test]
@@ -488,14 +366,40 @@ mod tests {
         // What it is told at first may take it long.
         updates.send((1, vec![Update::Begin])).await.unwrap();
         assert!(timeout(2 * PATIENCE, rx.recv()).await.is_err());
-        let mut out = Vec::new();
-        peer.seal(&mut out, &Message::Confirm { number: 1 })
-            .unwrap();
-        peer.write.write_all(&out).await.unwrap();
+        confirm(&mut peer, 1).await;
         let confirmed = rx.recv().await.unwrap();
         assert!(matches!(confirmed, LinkEvent::Confirmed { number: 1, .. }));
         updates.send((2, vec![Update::Begin])).await.unwrap();
         let left = timeout(2 * PATIENCE, rx.recv()).await.unwrap();
+        assert!(matches!(left, Some(LinkEvent::Down { .. })), "{left:?}");
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_falls_silent_is_left_though_nothing_waits_for_it() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let (tx, mut rx) = mpsc::channel(64);
+        let key = [7; 32];
+        tokio::spawn(tell("a".into(), ("b".into(), addr), key, tx));
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut peer = answer(stream, &key, VERSION).await;
+        let Some(LinkEvent::Up { updates, .. }) = rx.recv().await else {
+            panic!()
+        };
+        updates.send((1, vec![Update::Begin])).await.unwrap();
+        // From here on time passes when nobody has anything to do.
+        tokio::time::pause();
+        // It is asked for the same number again, and confirms that, once.
+        for _ in 0..2 {
+            let Message::Updates { number, .. } = peer.hear().await.unwrap() else {
+                panic!()
+            };
+            assert_eq!(number, 1);
+            confirm(&mut peer, number).await;
+            let confirmed = rx.recv().await.unwrap();
+            assert!(matches!(confirmed, LinkEvent::Confirmed { number: 1, .. }));
+        }
+        let left = timeout(SIGN + GONE + PATIENCE, rx.recv()).await.unwrap();
         assert!(matches!(left, Some(LinkEvent::Down { .. })), "{left:?}");
     }
 
@@ -513,9 +417,7 @@ mod tests {
         };
         for number in 1..=2 {
             updates.send((number, vec![Update::Begin])).await.unwrap();
-            let mut out = Vec::new();
-            peer.seal(&mut out, &Message::Confirm { number }).unwrap();
-            peer.write.write_all(&out).await.unwrap();
+            confirm(&mut peer, number).await;
             let next = rx.recv().await.unwrap();
             assert!(matches!(next, LinkEvent::Confirmed { .. }), "{next:?}");
             updates.send((0, vec![Update::Begin])).await.unwrap();
@@ -540,7 +442,7 @@ mod tests {
             if version == VERSION {
                 assert!(matches!(rx.recv().await, Some(LinkEvent::Up { .. })));
             } else {
-                assert!(peer.frames.recv().await.is_none(), "it closes");
+                assert!(peer.hear().await.is_err(), "it closes");
                 assert!(rx.try_recv().is_err());
             }
         }
@@ -566,7 +468,7 @@ mod tests {
             let mut out = Vec::new();
             peer.seal_updates(&mut out, 1, vec![Update::Begin]).unwrap();
             let _ = peer.write.write_all(&out).await;
-            assert!(peer.frames.recv().await.is_none(), "it closes");
+            assert!(peer.hear().await.is_err(), "it closes");
             assert!(rx.try_recv().is_err());
         }
     }
