@@ -16,6 +16,7 @@ use kernel::{c_str, prelude::*};
 
 mod act;
 mod control;
+mod express;
 mod flows;
 // A public crate on the host, where the tools use more of it.
 #[allow(dead_code, unreachable_pub)]

@@ -36,6 +36,7 @@ int main(void)
 	MEMBER(genl_split_ops, cmd);
 	MEMBER(genl_split_ops, policy);
 	SIZE(netlink_range_validation);
+	AT(net_device, ifindex);
 	MEMBER(nf_hook_entries, hooks);
 	SIZE(nf_hook_entry);
 	SIZE(nf_hook_ops);
@@ -50,6 +51,7 @@ int main(void)
 	MEMBER(sk_buff, data_len);
 	MEMBER(sk_buff, head);
 	MEMBER(sk_buff, len);
+	AT(sk_buff, mark);
 	AT(sk_buff, network_header);
 	MEMBER(sk_buff, sk);
 	return 0;

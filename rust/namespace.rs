@@ -7,6 +7,7 @@ use crate::flows::{Entry, State};
 use crate::hcore::counter::Counter;
 use crate::hcore::effects::Effects;
 use crate::hcore::flow::{Env, Flow, Phase};
+use crate::hcore::plain::Name;
 use crate::hcore::ring::{Kind, Record};
 use crate::hcore::wire::{Key, Service};
 use crate::log::{Data, Ring};
@@ -134,11 +135,25 @@ impl Namespace {
             .is_some_and(|services| services.may_serve(port))
     }
 
+    /// Whether the flow of this name would be one of a service.
+    #[inline(always)]
+    pub(crate) fn serves(&self, name: &Name, guard: &rcu::Guard) -> bool {
+        self.services
+            .load(guard)
+            .is_some_and(|services| services.serve(name))
+    }
+
+    /// Whether the log has a reader.
+    #[inline]
+    pub(crate) fn has_reader(&self, guard: &rcu::Guard) -> bool {
+        self.log.load(guard).is_some()
+    }
+
     /// What decisions about flows of `service` depend on now; `None` if it is not protected.
     #[inline]
     pub(crate) fn env(&self, service: &Service, guard: &rcu::Guard) -> Option<Env> {
         let mut policy = self.services.load(guard)?.find(service)?;
-        policy.reader = self.log.load(guard).is_some();
+        policy.reader = self.has_reader(guard);
         Some(Env {
             now: time::now_ms(),
             policy,

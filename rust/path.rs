@@ -17,10 +17,12 @@
 //! What is behind us sees local space only. A packet of no service costs a look at its ports.
 
 use crate::act::{settle, show_at, Deferred, Shown};
+use crate::express;
 use crate::flows::{Entry, State, HELD_MAX};
 use crate::hcore::counter::Counter;
 use crate::hcore::effects::{Effects, Verdict as Decision};
 use crate::hcore::flow::{Env, Flow, Phase};
+use crate::hcore::plain::{V4, V6};
 use crate::hcore::seq::{Client, S2c, Seq};
 use crate::hcore::wire::{self, flags as tcp, Dir, Key, Quote, MAX_QUOTE};
 use crate::namespace::Namespace;
@@ -71,19 +73,26 @@ pub(crate) struct Path {
 }
 
 impl Handler for Path {
-    #[inline]
-    fn packet<'a>(&self, packet: Packet<'a>, guard: &rcu::Guard) -> Verdict<'a> {
-        let dir = if packet.point() == Point::PreRouting {
+    #[inline(always)]
+    fn packet<'a>(&self, packet: Packet<'a>, point: Point, guard: &rcu::Guard) -> Verdict<'a> {
+        let dir = if point == Point::PreRouting {
             Dir::ToService
         } else {
             Dir::ToClient
         };
         // What most packets of the machine are: of no service, and to be let alone at once.
-        let port = wire::port_of(packet.front(), dir);
-        if port.is_some_and(|port| !self.namespace.may_serve(port, guard)) {
+        let Some((port, v6)) = wire::port_of(packet.front(), dir) else {
+            return self.candidate(packet, dir, guard);
+        };
+        if !self.namespace.may_serve(port, guard) {
             return packet.accept();
         }
-        self.candidate(packet, dir, guard)
+        match (dir, v6) {
+            (Dir::ToService, false) => self.express::<V4, true>(packet, guard),
+            (Dir::ToClient, false) => self.express::<V4, false>(packet, guard),
+            (Dir::ToService, true) => self.express::<V6, true>(packet, guard),
+            (Dir::ToClient, true) => self.express::<V6, false>(packet, guard),
+        }
     }
 }
 
@@ -94,6 +103,24 @@ impl Path {
     }
 
     /// A packet that may be of a service. Its own frame, which others need not pay for.
+    #[inline(never)]
+    fn express<'a, const AT: usize, const INBOUND: bool>(
+        &self,
+        mut packet: Packet<'a>,
+        guard: &rcu::Guard,
+    ) -> Verdict<'a> {
+        let dir = if INBOUND {
+            Dir::ToService
+        } else {
+            Dir::ToClient
+        };
+        if express::take::<AT>(&self.namespace, &mut packet, dir, guard) {
+            return packet.accept();
+        }
+        self.candidate(packet, dir, guard)
+    }
+
+    /// As [`Path::express`], of a packet that has to go the long way.
     #[inline(never)]
     fn candidate<'a>(&self, mut packet: Packet<'a>, dir: Dir, guard: &rcu::Guard) -> Verdict<'a> {
         let inbound = dir == Dir::ToService;

@@ -6,6 +6,7 @@
 //! that belongs to none must learn so at once.
 
 use crate::hcore::flow::Policy;
+use crate::hcore::plain::Name;
 use crate::hcore::wire::Service;
 use kernel::prelude::*;
 
@@ -74,6 +75,12 @@ impl Services {
     pub(crate) fn may_serve(&self, port: u16) -> bool {
         let (word, bit) = place(port);
         self.ports[word] & bit != 0
+    }
+
+    /// Whether the flow of this name is one of a service.
+    #[inline(always)]
+    pub(crate) fn serve(&self, name: &Name) -> bool {
+        self.entries.iter().any(|e| name.is_of(&e.service))
     }
 
     /// The policy of `service`, if it is one of them.

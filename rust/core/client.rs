@@ -121,12 +121,18 @@ impl Clock {
 
     /// Takes in the timestamps of a packet of the client.
     pub fn hear(&mut self, ts: Option<(u32, u32)>, now: u64) {
+        self.hear_at(ts, || now);
+    }
+
+    /// As [`Clock::hear`], where the time is asked for only if it matters.
+    #[inline(always)]
+    pub(super) fn hear_at(&mut self, ts: Option<(u32, u32)>, now: impl FnOnce() -> u64) {
         let Some((tsval, tsecr)) = ts else { return };
         if !self.known {
             *self = Clock {
                 tsval,
                 tsecr,
-                since: now,
+                since: now(),
                 sent: tsecr,
                 known: true,
                 said: true,
@@ -139,7 +145,7 @@ impl Clock {
         }
         if newer(tsecr, self.tsecr) {
             self.tsecr = tsecr;
-            self.since = now;
+            self.since = now();
         }
     }
 
@@ -154,6 +160,12 @@ impl Clock {
             self.sent = tsval;
             self.said = true;
         }
+    }
+
+    /// Whether `tsval` is no older than what was sent before.
+    #[inline]
+    pub(super) fn may_say(&self, tsval: u32) -> bool {
+        self.said && (tsval == self.sent || newer(tsval, self.sent))
     }
 
     /// A TSval towards the client that is later than any that it has accepted, and never

@@ -61,6 +61,12 @@ impl Sum {
         Self::at(offset, new).add(Self::at(offset, old).negated())
     }
 
+    /// The sum of parts whose sum is `total`.
+    #[inline]
+    pub const fn folded(total: u64) -> Self {
+        Self::fold(total)
+    }
+
     const fn fold(mut total: u64) -> Self {
         while total > 0xffff {
             total = (total >> 16) + (total & 0xffff);

@@ -11,7 +11,7 @@ use super::ring::Kind;
 use super::wire::Segment;
 
 /// A short list in fixed room. What does not fit is refused.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct List<T: Copy, const N: usize> {
     items: [Option<T>; N],
     len: u8,
@@ -94,7 +94,7 @@ pub enum Bytes {
 
 /// A packet to make and send: to the client past netfilter, or to the local stack as if the
 /// client had sent it ([`Segment::dir`] says which).
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Emit {
     /// Headers.
     pub segment: Segment,
@@ -119,7 +119,7 @@ pub enum LogData {
 }
 
 /// A record to write to the log; the fields are those of [`super::ring::Record`].
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Log {
     /// What it tells.
     pub kind: Kind,
@@ -153,7 +153,7 @@ impl Log {
 }
 
 /// All that a decision asks for, besides the [`Verdict`].
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Effects {
     /// Packets to send, in order.
     pub emits: List<Emit, 12>,

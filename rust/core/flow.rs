@@ -101,7 +101,7 @@ impl Env {
 }
 
 /// The client's stream as far as it was seen. Client space.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FromClient {
     /// Behind the newest byte.
     pub next: Pos<C2s>,
@@ -115,7 +115,7 @@ pub(super) struct FromClient {
 }
 
 /// The service's stream as far as it went. Client space.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ToClient {
     /// Behind the newest byte that left.
     pub next: Pos<S2c>,
@@ -136,7 +136,7 @@ pub(super) struct ToClient {
 }
 
 /// A request and its response.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Object {
     /// First byte of the request.
     pub request: Pos<C2s>,
@@ -147,7 +147,7 @@ pub(super) struct Object {
 }
 
 /// What phases of rescue need.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rescue {
     None,
     /// The orphan was reported: what it says until the verdict tells nothing more.
@@ -171,7 +171,7 @@ pub(super) enum Rescue {
 }
 
 /// One client connection of a service.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flow {
     pub(super) key: Key,
     pub(super) generation: u32,

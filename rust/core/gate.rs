@@ -32,7 +32,7 @@ pub struct Word {
 }
 
 /// Holds acknowledgements back. Client space.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AckGate {
     gate: Option<Pos<C2s>>,
     told: Option<Word>,
@@ -109,7 +109,7 @@ impl AckGate {
 }
 
 /// Holds bytes of the service back. Client space.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DataGate {
     gate: Option<Pos<S2c>>,
 }

@@ -51,7 +51,7 @@ pub enum Progress {
 }
 
 /// An active opener and sender in a client's name.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ghost {
     stage: Stage,
     /// Sequence number of the SYN.

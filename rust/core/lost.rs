@@ -18,7 +18,7 @@ use super::seq::{Pos, S2c, Seq};
 use super::wire::Packet;
 
 /// A close that is held back.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Lost {
     /// It was a reset: the socket says nothing more.
     pub(super) rst: bool,

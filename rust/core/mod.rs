@@ -11,9 +11,12 @@
 #![cfg_attr(holdfast_host, forbid(unsafe_code))]
 
 pub mod client;
+#[cfg(holdfast_host)]
+pub mod compared;
 pub mod counter;
 pub mod csum;
 pub mod effects;
+pub mod express;
 pub mod flow;
 pub mod gate;
 pub mod ghost;
@@ -24,6 +27,7 @@ pub mod lost;
 pub mod opening;
 pub mod options;
 pub mod packet;
+pub mod plain;
 pub mod rescue;
 pub mod ring;
 pub mod segment;

@@ -47,6 +47,10 @@ pub mod kind {
     pub const DIVERTING: [u8; 4] = [MPTCP, FASTOPEN, EXP1, EXP2];
 }
 
+/// What nearly every segment begins its options with (`tcp_parse_aligned_timestamp`; RFC 7323,
+/// appendix A).
+pub(super) const ALIGNED: [u8; 4] = [kind::NOP, kind::NOP, kind::TIMESTAMPS, 10];
+
 /// `TCPOPT_FASTOPEN_MAGIC`.
 const FASTOPEN_MAGIC: [u8; 2] = [0xf9, 0x89];
 
@@ -115,8 +119,6 @@ impl Options {
     /// A broken option ends the list, as in Linux; what came before it counts.
     #[inline]
     pub fn parse(bytes: &[u8], syn: bool) -> Self {
-        // What nearly every segment has (`tcp_parse_aligned_timestamp`; RFC 7323, appendix A).
-        const ALIGNED: [u8; 4] = [kind::NOP, kind::NOP, kind::TIMESTAMPS, 10];
         if bytes.len() == 12 && bytes.starts_with(&ALIGNED) {
             return Options {
                 ts: word(bytes, 4).zip(word(bytes, 8)),

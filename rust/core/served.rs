@@ -20,10 +20,10 @@ use super::wire::{flags as tcp, Dir, Packet, Segment};
 /// A progress record is written when the client has acknowledged a quarter of its window more,
 /// and so many bytes at least: who asks it where it stands must ask inside of what firewalls on
 /// the way take for its window.
-const PROGRESS: u64 = 32 * 1024;
+pub(super) const PROGRESS: u64 = 32 * 1024;
 
 /// Milliseconds from one progress record of a flow to the next, at least.
-const PROGRESS_EVERY: u64 = 100;
+pub(super) const PROGRESS_EVERY: u64 = 100;
 
 impl Flow {
     pub(super) fn served_c2s(
@@ -74,7 +74,7 @@ impl Flow {
 
     /// Whether bytes from `pos` to `end` may be the client's: in the window, or sent again
     /// because an acknowledgement was lost or held (one byte less: a keep-alive probe).
-    fn plausible(&self, pos: Pos<C2s>, end: Pos<C2s>) -> bool {
+    pub(super) fn plausible(&self, pos: Pos<C2s>, end: Pos<C2s>) -> bool {
         const BEHIND: u64 = 1 << 16;
         end <= self.c2s.edge.plus(1) && pos.plus(BEHIND) >= self.c2s.acked
     }
@@ -185,7 +185,7 @@ impl Flow {
 
     /// The kernel's own rule for where a request begins: the first bytes of all, or new ones
     /// once everything of the last response went out and was acknowledged.
-    fn begins_request(&self) -> bool {
+    pub(super) fn begins_request(&self) -> bool {
         self.object.is_none_or(|o| {
             let answered = match o.end {
                 Some(end) => self.s2c.next >= end,

@@ -9,7 +9,7 @@
 use super::seq::{C2s, Pos, S2c};
 
 /// The gates as they would stand. Client space.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Shadow {
     ack: Option<Pos<C2s>>,
     data: Option<Pos<S2c>>,
@@ -30,6 +30,11 @@ impl Shadow {
     /// Acknowledgements would pass again. Says whether they would not before.
     pub(super) fn open_ack(&mut self) -> bool {
         self.ack.take().is_some()
+    }
+
+    /// Whether acknowledgements would be lowered to some position.
+    pub(super) fn gates_acks(&self) -> bool {
+        self.ack.is_some()
     }
 
     /// Whether a segment of the service whose last byte is before `end` would wait.

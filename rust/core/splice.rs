@@ -27,7 +27,7 @@ use super::wire::{Endpoint, Packet};
 
 /// Bytes after which what lay before a position has surely been acknowledged: more than the
 /// largest window (2^30, RFC 7323, section 2.3), and well below 2^31, where "before" turns.
-const SETTLED: i32 = (1 << 30) + (1 << 29);
+pub(super) const SETTLED: i32 = (1 << 30) + (1 << 29);
 
 /// Why a packet was not translated. It is unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +58,7 @@ impl Refuse {
 
 /// A place where the delta changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Boundary {
+pub(super) struct Boundary {
     /// The first byte of the new delta.
     at: Seq<Local, S2c>,
     /// The delta of the bytes before.
@@ -77,11 +77,11 @@ struct Boundary {
 ///                   new(at)                      old(at)  new(at)
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Numbering {
-    delta: Delta<S2c>,
-    boundary: Option<Boundary>,
+pub(super) struct Numbering {
+    pub(super) delta: Delta<S2c>,
+    pub(super) boundary: Option<Boundary>,
     /// The first byte that the local socket itself numbered.
-    floor: Option<Seq<Local, S2c>>,
+    pub(super) floor: Option<Seq<Local, S2c>>,
 }
 
 /// The smaller of two numbers of one side.
@@ -179,7 +179,11 @@ pub struct Rescale {
 
 impl Rescale {
     /// The field `window` in the other scale, rounded down: never more than was offered.
+    #[inline]
     pub fn apply(self, window: u16) -> u16 {
+        if self.from == self.to {
+            return window;
+        }
         self.apply_less(window, 0)
     }
 
@@ -201,7 +205,7 @@ pub struct Rewrite {
 }
 
 impl Rewrite {
-    fn is_nothing(&self) -> bool {
+    pub(super) fn is_nothing(&self) -> bool {
         self.source.is_none() && self.destination.is_none()
     }
 
@@ -218,13 +222,13 @@ impl Rewrite {
 /// The translation of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Splice {
-    c2s: Delta<C2s>,
-    s2c: Numbering,
-    clock: Clock,
-    window_c2s: Rescale,
-    window_s2c: Rescale,
-    rewrite_c2s: Rewrite,
-    rewrite_s2c: Rewrite,
+    pub(super) c2s: Delta<C2s>,
+    pub(super) s2c: Numbering,
+    pub(super) clock: Clock,
+    pub(super) window_c2s: Rescale,
+    pub(super) window_s2c: Rescale,
+    pub(super) rewrite_c2s: Rewrite,
+    pub(super) rewrite_s2c: Rewrite,
 }
 
 impl Splice {
@@ -479,7 +483,7 @@ impl Splice {
         }
     }
 
-    fn tsecr_to_local(&self, tsecr: u32) -> u32 {
+    pub(super) fn tsecr_to_local(&self, tsecr: u32) -> u32 {
         // 0 means that there is none to echo; Linux takes it so, too.
         if tsecr == 0 {
             return 0;

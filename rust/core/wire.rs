@@ -271,12 +271,14 @@ pub fn measure(prefix: &[u8], total_len: u32) -> Result<Measure, WireError> {
 }
 
 /// The port of the service that a packet in direction `dir` may be of, in host byte order, if
-/// that can be told from the fixed places of headers in `prefix` alone. `None` says nothing.
-#[inline]
-pub fn port_of(prefix: &[u8], dir: Dir) -> Option<u16> {
+/// that can be told from the fixed places of headers in `prefix` alone. `None` says nothing. With
+/// it comes whether it is one of IPv6.
+#[inline(always)]
+pub fn port_of(prefix: &[u8], dir: Dir) -> Option<(u16, bool)> {
     // Of each family one length is asked for, that of the fixed header with both ports.
-    let [s0, s1, d0, d1] = match prefix.first()? >> 4 {
-        4 => {
+    let v6 = prefix.first()? >> 4 == 6;
+    let [s0, s1, d0, d1] = match v6 {
+        false => {
             let head = prefix.first_chunk::<{ IPV4_HEADER + 4 }>()?;
             // Anything but a whole packet without options is left to `measure`.
             if head[0] != 0x45 || head[9] != PROTO_TCP || (head[6] & 0x3f) | head[7] != 0 {
@@ -284,19 +286,19 @@ pub fn port_of(prefix: &[u8], dir: Dir) -> Option<u16> {
             }
             [head[20], head[21], head[22], head[23]]
         }
-        6 => {
+        true => {
             let head = prefix.first_chunk::<{ IPV6_HEADER + 4 }>()?;
             if head[6] != PROTO_TCP {
                 return None;
             }
             [head[40], head[41], head[42], head[43]]
         }
-        _ => return None,
     };
-    Some(match dir {
-        Dir::ToService => u16::from_be_bytes([d0, d1]),
-        Dir::ToClient => u16::from_be_bytes([s0, s1]),
-    })
+    let port = match dir {
+        Dir::ToService => [d0, d1],
+        Dir::ToClient => [s0, s1],
+    };
+    Some((u16::from_be_bytes(port), v6))
 }
 
 /// The name of the flow of a packet in direction `dir` whose headers `m` has found in `prefix`.

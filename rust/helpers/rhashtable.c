@@ -19,7 +19,7 @@ struct hf_rhash_link {
 #define HF_RHASH_KEY_WORDS (HF_RHASH_KEY_LEN / sizeof(u32))
 #define HF_RHASH_FAMILY 36
 
-static inline u32 hf_rhash_hash(const void *key, u32 len, u32 seed)
+static __always_inline u32 hf_rhash_hash(const void *key, u32 len, u32 seed)
 {
 	const u32 *word = key;
 
@@ -30,13 +30,16 @@ static inline u32 hf_rhash_hash(const void *key, u32 len, u32 seed)
 }
 
 /* 0 if they are the same. */
-static inline int hf_rhash_compare(struct rhashtable_compare_arg *arg, const void *obj)
+static __always_inline int hf_rhash_compare(struct rhashtable_compare_arg *arg, const void *obj)
 {
 	const struct hf_rhash_link *link = obj;
 	const u64 *a = (const u64 *)link->key;
 	const u64 *b = arg->key;
 
-	return ((a[0] ^ b[0]) | (a[1] ^ b[1]) | (a[2] ^ b[2]) | (a[3] ^ b[3]) | (a[4] ^ b[4])) != 0;
+	if ((a[0] ^ b[0]) | (a[2] ^ b[2]) | (a[4] ^ b[4]))
+		return 1;
+	/* Both are of one family. */
+	return ((const u8 *)b)[HF_RHASH_FAMILY] != 4 && ((a[1] ^ b[1]) | (a[3] ^ b[3]));
 }
 
 static const struct rhashtable_params hf_rhash_params = {

@@ -40,6 +40,11 @@ bool hf_pskb_may_pull(struct sk_buff *skb, unsigned int len)
 	return pskb_may_pull(skb, len);
 }
 
+int hf_skb_try_make_writable(struct sk_buff *skb, unsigned int write_len)
+{
+	return skb_try_make_writable(skb, write_len);
+}
+
 void hf_skb_postpull_rcsum(struct sk_buff *skb, const void *start, unsigned int len)
 {
 	skb_postpull_rcsum(skb, start, len);
@@ -78,11 +83,6 @@ __wsum hf_skb_csum(const struct sk_buff *skb)
 void hf_skb_set_csum(struct sk_buff *skb, __wsum csum)
 {
 	skb->csum = csum;
-}
-
-u32 hf_skb_mark(const struct sk_buff *skb)
-{
-	return skb->mark;
 }
 
 void hf_skb_set_mark(struct sk_buff *skb, u32 mark)

@@ -65,9 +65,9 @@ pub(crate) const PRIORITY_LAST: i32 = i32::MAX - 1;
 
 /// Sees packets.
 pub(crate) trait Handler: Send + Sync + 'static {
-    /// Decides about a packet. `guard` shows the RCU read section in which netfilter calls hooks.
-    /// Must not sleep.
-    fn packet<'a>(&self, packet: Packet<'a>, guard: &rcu::Guard) -> Verdict<'a>;
+    /// Decides about a packet that was met at `point`. `guard` shows the RCU read section in which
+    /// netfilter calls hooks. Must not sleep. Compiled once for each point.
+    fn packet<'a>(&self, packet: Packet<'a>, point: Point, guard: &rcu::Guard) -> Verdict<'a>;
 }
 
 /// What has become of a packet. Made by [`Packet::accept`] and its siblings only.
@@ -95,6 +95,20 @@ pub(crate) struct Packet<'a> {
     private: *mut c_void,
 }
 
+impl Point {
+    /// The point of this number.
+    #[inline(always)]
+    const fn of(hook: u32) -> Self {
+        match hook {
+            bindings::nf_inet_hooks_NF_INET_PRE_ROUTING => Point::PreRouting,
+            bindings::nf_inet_hooks_NF_INET_LOCAL_IN => Point::LocalIn,
+            bindings::nf_inet_hooks_NF_INET_FORWARD => Point::Forward,
+            bindings::nf_inet_hooks_NF_INET_LOCAL_OUT => Point::LocalOut,
+            _ => Point::PostRouting,
+        }
+    }
+}
+
 impl<'a> Packet<'a> {
     /// IPv4 or IPv6.
     pub(crate) fn family(&self) -> Family {
@@ -102,17 +116,6 @@ impl<'a> Packet<'a> {
             Family::V4
         } else {
             Family::V6
-        }
-    }
-
-    /// Where the packet was met.
-    pub(crate) fn point(&self) -> Point {
-        match u32::from(self.state.hook) {
-            bindings::nf_inet_hooks_NF_INET_PRE_ROUTING => Point::PreRouting,
-            bindings::nf_inet_hooks_NF_INET_LOCAL_IN => Point::LocalIn,
-            bindings::nf_inet_hooks_NF_INET_FORWARD => Point::Forward,
-            bindings::nf_inet_hooks_NF_INET_LOCAL_OUT => Point::LocalOut,
-            _ => Point::PostRouting,
         }
     }
 
@@ -149,14 +152,20 @@ impl<'a> Packet<'a> {
     /// # Errors
     ///
     /// `EINVAL`, `ENOMEM`: the headers up to `l4` are not there.
+    #[inline(always)]
     pub(crate) fn tcp_checksum_ok(&mut self, l4: usize) -> Result<bool> {
-        if matches!(
-            self.skb.ip_summed(),
-            IpSummed::Unnecessary | IpSummed::Partial
-        ) {
+        let summed = self.skb.ip_summed();
+        if matches!(summed, IpSummed::Unnecessary | IpSummed::Partial) {
             // As in `nf_checksum()`: it is known to be.
             return Ok(true);
         }
+        self.sum_tcp(l4)
+    }
+
+    /// As [`Packet::tcp_checksum_ok`], of a packet about which
+    /// [`ip_summed`](super::skbuff::Skb::ip_summed) says nothing.
+    #[inline(never)]
+    fn sum_tcp(&mut self, l4: usize) -> Result<bool> {
         self.skb.header(l4)?;
         // SAFETY: The packet is valid, and so is its IP header after the call above, which begins
         // where the data do. `l4` fits, as it is within the packet.
@@ -237,9 +246,16 @@ impl ops::DerefMut for Packet<'_> {
 /// # Safety
 ///
 /// `dev` must be null or valid.
+#[inline]
 unsafe fn ifindex(dev: *const bindings::net_device) -> Option<u32> {
-    // SAFETY: By the requirements of this function.
-    (!dev.is_null()).then(|| unsafe { bindings::hf_dev_ifindex(dev) as u32 })
+    // SAFETY: By the requirements of this function the structure is valid; at this offset of it
+    // there is an `int`, as gcc says. It changes while the device is moved to another namespace
+    // only, which no packet outlives.
+    (!dev.is_null()).then(|| unsafe {
+        dev.byte_add(bindings::NET_DEVICE_IFINDEX)
+            .cast::<u32>()
+            .read_volatile()
+    })
 }
 
 /// Lets `skb` continue behind the hook entry that `private` belongs to, and behind the last one
@@ -337,7 +353,13 @@ impl<T: Handler> Hooks<T> {
             }
             ops.push(
                 bindings::nf_hook_ops {
-                    hook: Some(entry::<T>),
+                    hook: Some(match place.point {
+                        Point::PreRouting => entry::<T, { Point::PreRouting as u32 }>,
+                        Point::LocalIn => entry::<T, { Point::LocalIn as u32 }>,
+                        Point::Forward => entry::<T, { Point::Forward as u32 }>,
+                        Point::LocalOut => entry::<T, { Point::LocalOut as u32 }>,
+                        Point::PostRouting => entry::<T, { Point::PostRouting as u32 }>,
+                    }),
                     priv_: core::ptr::from_ref(&*handler).cast_mut().cast(),
                     pf: place.family as u8,
                     hooknum: place.point as u32,
@@ -406,7 +428,7 @@ impl<T: Handler> Drop for Hooks<T> {
 /// # Safety
 ///
 /// Only for netfilter, with the `priv` that [`Hooks::register`] gave for this `T`.
-unsafe extern "C" fn entry<T: Handler>(
+unsafe extern "C" fn entry<T: Handler, const POINT: u32>(
     private: *mut c_void,
     skb: *mut bindings::sk_buff,
     state: *const bindings::nf_hook_state,
@@ -429,5 +451,7 @@ unsafe extern "C" fn entry<T: Handler>(
     // it is: `nf_hook()` and its like call hooks in one, and so does `go_on()`. It is only lent,
     // so nothing ends that section by dropping it.
     let guard = unsafe { NonNull::<rcu::Guard>::dangling().as_ref() };
-    handler.packet(packet, guard).raw
+    handler
+        .packet(packet, const { Point::of(POINT) }, guard)
+        .raw
 }

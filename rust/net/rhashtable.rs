@@ -51,6 +51,13 @@ impl Key {
         Self(bytes)
     }
 
+    /// A key of the bytes of these words.
+    #[inline(always)]
+    pub(crate) const fn of_words(words: [u64; KEY_LEN / 8]) -> Self {
+        // SAFETY: Both are as many bytes, and any bytes are a key.
+        Self(unsafe { core::mem::transmute::<[u64; KEY_LEN / 8], [u8; KEY_LEN]>(words) })
+    }
+
     /// The bytes of the key.
     #[inline]
     pub(crate) const fn as_bytes(&self) -> &[u8; KEY_LEN] {

@@ -107,7 +107,7 @@ impl Skb<'_> {
     pub(crate) fn linear_len(&self) -> usize {
         // SAFETY: By the type invariant.
         let skb = unsafe { &*self.as_ptr() };
-        (skb.len - skb.data_len) as usize
+        skb.len.wrapping_sub(skb.data_len) as usize
     }
 
     /// EtherType, host order: [`ETH_P_IP`], [`ETH_P_IPV6`].
@@ -136,6 +136,12 @@ impl Skb<'_> {
         if !self.begins_with_network() {
             return &[];
         }
+        self.linear()
+    }
+
+    /// As [`Skb::front`], of a packet that was seen to begin with its network header.
+    #[inline(always)]
+    pub(crate) fn linear(&self) -> &[u8] {
         // SAFETY: By the type invariant: so many bytes from `data` on are linear, and they stay
         // where they are while `self` is borrowed.
         unsafe { core::slice::from_raw_parts((*self.as_ptr()).data, self.linear_len()) }
@@ -187,6 +193,23 @@ impl Skb<'_> {
         // SAFETY: As before.
         unsafe { bindings::hf_skb_postpush_rcsum(self.as_ptr(), data.cast(), n as u32) };
         Ok(result)
+    }
+
+    /// The first `n` bytes, to be changed in a way that leaves their sum as it is, as one does that
+    /// corrects the checksum of the TCP header: nothing else keeps `skb->csum` true. They were seen
+    /// by [`Skb::front`]. `None`: they are not there, or without memory cannot be made private.
+    #[inline(always)]
+    pub(crate) fn balanced_mut(&mut self, n: usize) -> Option<&mut [u8]> {
+        if n > self.linear_len() {
+            return None;
+        }
+        // SAFETY: By the type invariant, as in `edit`; `n` bytes are linear.
+        if unsafe { bindings::hf_skb_try_make_writable(self.as_ptr(), n as u32) } != 0 {
+            return None;
+        }
+        // SAFETY: By the type invariant. `n` bytes from `data` on are linear, and no clone shares
+        // them any more. Nothing else can reach them while `self` is borrowed.
+        Some(unsafe { core::slice::from_raw_parts_mut((*self.as_ptr()).data, n) })
     }
 
     /// Copies the bytes from `offset` on, wherever they lie, to `to`.
@@ -276,9 +299,16 @@ impl Skb<'_> {
     }
 
     /// `skb->mark`.
+    #[inline]
     pub(crate) fn mark(&self) -> u32 {
-        // SAFETY: By the type invariant.
-        unsafe { bindings::hf_skb_mark(self.as_ptr()) }
+        // SAFETY: By the type invariant the structure is valid; at this offset of it there is a
+        // `u32`, as gcc says.
+        unsafe {
+            self.as_ptr()
+                .byte_add(bindings::SK_BUFF_MARK)
+                .cast::<u32>()
+                .read()
+        }
     }
 
     /// Sets `skb->mark`.

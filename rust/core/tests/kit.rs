@@ -72,7 +72,8 @@ impl Tcp {
     }
 
     pub(super) fn ts(self, tsval: u32, tsecr: u32) -> Self {
-        self.option(&ts_option(tsval, tsecr))
+        // Aligned, as nearly all have them.
+        self.option(&[1, 1]).option(&ts_option(tsval, tsecr))
     }
 
     pub(super) fn sack(self, blocks: &[(u32, u32)]) -> Self {
@@ -118,6 +119,8 @@ pub(super) struct Out {
     pub(super) sack: Vec<(u32, u32)>,
     /// It leaves with other bytes than it came with.
     pub(super) changed: bool,
+    /// It could take the express way.
+    pub(super) express: bool,
 }
 
 impl Out {
@@ -392,11 +395,12 @@ impl Rig {
         let before = bytes.clone();
         let len = bytes.len() as u32;
         let mut fx = Effects::new();
-        let mut p = Packet::parse(&mut bytes, len, Csum::Full).unwrap();
-        let verdict = match dir {
-            Dir::ToService => self.flow.hear_client(&mut p, &self.env, &mut fx),
-            Dir::ToClient => self.flow.hear_service(&mut p, &self.env, &mut fx),
-        };
+        let (verdict, express) = self
+            .flow
+            .both_ways(&mut bytes, Csum::Full, dir, &self.env, &mut fx)
+            .unwrap();
+        let changed = bytes != before;
+        let p = Packet::parse(&mut bytes, len, Csum::Full).unwrap();
         let (o, sack) = (*p.options(), p.options().sack().to_vec());
         let (seq, ack, window) = (p.seq(), p.ack(), p.window());
         Out {
@@ -407,7 +411,8 @@ impl Rig {
             window,
             ts: o.ts,
             sack,
-            changed: bytes != before,
+            changed,
+            express,
         }
     }
 

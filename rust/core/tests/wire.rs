@@ -182,9 +182,10 @@ proptest! {
 #[test]
 fn the_port_alone_is_that_of_the_key() {
     for (mut p, tcp, proto) in [(v4(), 20, 9), (v6(6, &[]), 40, 6)] {
+        let family = tcp == 40;
         p[tcp..tcp + 4].copy_from_slice(&[1, 2, 3, 4]);
-        assert_eq!(port_of(&p, Dir::ToService), Some(0x0304));
-        assert_eq!(port_of(&p, Dir::ToClient), Some(0x0102));
+        assert_eq!(port_of(&p, Dir::ToService), Some((0x0304, family)));
+        assert_eq!(port_of(&p, Dir::ToClient), Some((0x0102, family)));
         let m = measure(&p, p.len() as u32).unwrap();
         assert_eq!(key_of(&p, &m, Dir::ToService).sport, [3, 4]);
         // What is not all there, or is not the plain case, says nothing.

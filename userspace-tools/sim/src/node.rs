@@ -131,24 +131,26 @@ impl Node {
         let mut bytes = p.encode();
         let len = bytes.len() as u32;
         let mut fx = Effects::new();
-        let verdict = {
-            let Ok(mut packet) = Packet::parse(&mut bytes, len, Csum::Full) else {
-                self.faults.push(format!("not parsed: {p}"));
-                return;
-            };
-            if self.flow.is_none() && p.has(flags::SYN) && !p.has(flags::ACK) {
-                self.flow = Some(Flow::opening(self.key, &mut packet, &env));
-            } else if self.flow.is_none()
-                && self.sock.is_none()
-                && !p.has(flags::RST)
-                && env.policy.protect
-            {
-                self.flow = Some(Flow::orphan(self.key, &env));
-            }
-            match &mut self.flow {
-                Some(flow) => flow.hear_client(&mut packet, &env, &mut fx),
-                None => Verdict::Accept,
-            }
+        let Ok(mut packet) = Packet::parse(&mut bytes, len, Csum::Full) else {
+            self.faults.push(format!("not parsed: {p}"));
+            return;
+        };
+        if self.flow.is_none() && p.has(flags::SYN) && !p.has(flags::ACK) {
+            self.flow = Some(Flow::opening(self.key, &mut packet, &env));
+        } else if self.flow.is_none()
+            && self.sock.is_none()
+            && !p.has(flags::RST)
+            && env.policy.protect
+        {
+            self.flow = Some(Flow::orphan(self.key, &env));
+        }
+        let verdict = self.flow.as_mut().map_or(Ok(Verdict::Accept), |flow| {
+            let shown = flow.both_ways(&mut bytes, Csum::Full, Dir::ToService, &env, &mut fx);
+            shown.map(|(verdict, _)| verdict)
+        });
+        let Ok(verdict) = verdict else {
+            self.faults.push(format!("not parsed: {p}"));
+            return;
         };
         self.apply(fx, &p.payload, now);
         match verdict {
@@ -290,10 +292,10 @@ impl Node {
             return;
         };
         let mut bytes = p.encode();
-        let len = bytes.len() as u32;
         let mut fx = Effects::new();
-        let verdict = match Packet::parse(&mut bytes, len, Csum::Full) {
-            Ok(mut packet) => flow.hear_service(&mut packet, &env, &mut fx),
+        let shown = flow.both_ways(&mut bytes, Csum::Full, Dir::ToClient, &env, &mut fx);
+        let verdict = match shown {
+            Ok((verdict, _)) => verdict,
             Err(e) => {
                 self.faults.push(format!("not parsed: {e:?} {p}"));
                 return;

@@ -136,14 +136,14 @@ impl Case<'_> {
         let right = checksum_is_right(&bytes);
         let total = bytes.len() as u32;
         let mut fx = Effects::new();
-        let Ok(mut p) = Packet::parse(&mut bytes, total, Csum::Full) else {
+        let shown = self
+            .flow
+            .both_ways(&mut bytes, Csum::Full, dir, &self.env, &mut fx);
+        let Ok((verdict, _)) = shown else {
             return;
         };
+        let p = Packet::parse(&mut bytes, total, Csum::Full).expect("it was read before");
         let payload = p.payload_len();
-        let verdict = match dir {
-            Dir::ToService => self.flow.hear_client(&mut p, &self.env, &mut fx),
-            Dir::ToClient => self.flow.hear_service(&mut p, &self.env, &mut fx),
-        };
         let header = p.header().len();
         let (seq, ack, has_ack, len) = (p.seq(), p.ack(), p.has_ack(), payload);
         let sack = p.options().sack().to_vec();
