@@ -44,8 +44,8 @@ pub(crate) const CMD_FLOW_LOCATE: u8 = 8;
 /// is reset first.
 pub(crate) const CMD_FLOW_RECOVER: u8 = 9;
 /// `flow-join`: Send the prefix to the client from "at" on, then join the client to the byte of
-/// the answer that follows answer-length. Fails with EAGAIN if more of the answer has come
-/// meanwhile: read the log and ask again.
+/// the answer that follows answer-length and skip. Fails with EAGAIN if more of the answer has
+/// come meanwhile: read the log and ask again.
 pub(crate) const CMD_FLOW_JOIN: u8 = 10;
 /// `flow-end`: Give a flow up.
 pub(crate) const CMD_FLOW_END: u8 = 11;
@@ -153,6 +153,9 @@ pub(crate) const A_FLOW_REASON: u16 = 30;
 /// `local-port` of `flow`: Port on the loopback address of a listening socket that gets the
 /// connection in place of the service's own; absent if that does.
 pub(crate) const A_FLOW_LOCAL_PORT: u16 = 31;
+/// `skip` of `flow`: Bytes of the answer behind answer-length that the client has already: they
+/// are acknowledged and discarded before anything is joined.
+pub(crate) const A_FLOW_SKIP: u16 = 32;
 
 /// `id` of `release`.
 pub(crate) const A_RELEASE_ID: u16 = 1;
@@ -380,7 +383,7 @@ pub(crate) static FLOW_RECOVER_DO_POLICY: [Policy; 32] = [
 ];
 
 /// What the request of `flow-join` (do) may hold.
-pub(crate) static FLOW_JOIN_DO_POLICY: [Policy; 28] = [
+pub(crate) static FLOW_JOIN_DO_POLICY: [Policy; 33] = [
     Policy::reject(),
     Policy::u64(),      // id
     Policy::binary(16), // client-addr
@@ -409,6 +412,11 @@ pub(crate) static FLOW_JOIN_DO_POLICY: [Policy; 28] = [
     Policy::reject(),
     Policy::binary(65535), // prefix
     Policy::u64(),         // answer-length
+    Policy::reject(),
+    Policy::reject(),
+    Policy::reject(),
+    Policy::reject(),
+    Policy::u64(), // skip
 ];
 
 /// What the request of `flow-end` (do) may hold.

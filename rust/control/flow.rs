@@ -7,7 +7,7 @@ use crate::flows::{Entry, State};
 use crate::hcore::client::{Clock, Handshake};
 use crate::hcore::counter::Counter;
 use crate::hcore::effects::Effects;
-use crate::hcore::flow::{Env, Flow, Phase, Snapshot};
+use crate::hcore::flow::{Env, Flow, Snapshot};
 use crate::hcore::rescue::{Claim, Misfit};
 use crate::hcore::seq::{Delta, Pos, Seq};
 use crate::hcore::wire::Key;
@@ -426,6 +426,7 @@ impl Operation for Join {
         let mut prefix = copy(request.bytes(nl::A_FLOW_PREFIX))?;
         let len = prefix.len() as u32;
         let answer = request.need_u64(nl::A_FLOW_ANSWER_LENGTH)?;
+        let skip = request.u64(nl::A_FLOW_SKIP).unwrap_or(0);
         let start = request.u64(nl::A_FLOW_OBJECT_START);
         let end = request.u64(nl::A_FLOW_OBJECT_END);
         let entry = request.find()?;
@@ -433,12 +434,12 @@ impl Operation for Join {
             return Err(request.error(nl::A_FLOW_ID, c"another flow has this name now", ENOENT));
         }
         let mut lend = |state: &mut State| {
-            if state.flow.phase() == Phase::Ghost {
+            if state.flow.waits_for_join() {
                 core::mem::swap(&mut state.prefix, &mut prefix);
             }
         };
         request.decide(&entry, Some(&mut lend), |flow, env, fx| {
-            flow.join(answer, len, start, end, env, fx)
+            flow.join(answer, skip, len, start, end, env, fx)
         })
     }
 }

@@ -93,6 +93,7 @@ counters! {
     WouldBlank "would_blank" "SYNs to an observed service from which options would have been taken."
     WouldCatch "would_catch" "Packets to an observed service without local socket; the stack answers them."
     GhostDirected "ghost_directed" "Packets of ghosts that were given to another listener than the service's own."
+    Replayed "replayed" "Answers of which a ghost was to discard what the client has already."
 }
 
 impl Counter {

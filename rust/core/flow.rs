@@ -146,6 +146,17 @@ pub(super) struct Object {
     pub end: Option<Pos<S2c>>,
 }
 
+/// What userspace has said of a join.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Joint {
+    /// Bytes of the prefix.
+    pub prefix: u32,
+    /// The response's first byte, if it becomes the current object.
+    pub start: Option<Pos<S2c>>,
+    /// Behind its last byte.
+    pub end: Option<Pos<S2c>>,
+}
+
 /// What phases of rescue need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rescue {
@@ -159,6 +170,8 @@ pub(super) enum Rescue {
     Ghost {
         ghost: Ghost,
         until: u64,
+        /// How it is to be joined once it has discarded what the client has.
+        joint: Option<Joint>,
     },
     Prefix {
         ghost: Ghost,

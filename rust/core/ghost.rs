@@ -5,7 +5,10 @@
 //! ```text
 //!   Syn ----SYN-ACK----> Asking ----flow-join----> joined (a [`Splice`] takes over)
 //!    |                     |  sends the request, takes up to `window` bytes of the answer
-//!    +------RST, no answer-+---> lost
+//!    |                     |                         ^
+//!    |                     +--flow-join with skip--> Skipping
+//!    |                     |                         |  discards what the client has already
+//!    +------RST, no answer-+------RST, FIN, silence--+---> lost
 //! ```
 //!
 //! The initial sequence number is chosen so that behind the request the ghost stands where
@@ -13,6 +16,13 @@
 //! taken byte by byte into the log, acknowledged, and discarded; the window is small and its
 //! edge fixed, so that little of the body comes along with the head. What did come along goes
 //! to the client as part of the prefix.
+//!
+//! Where an answer is joined far behind its begin, what lies before the joint is acknowledged and
+//! discarded as it comes, unseen, within a large window. The window ends one segment behind the
+//! joint: a server sends no part of a segment before its persist timer runs out
+//! (`tcp_snd_wnd_test()`). Of the segment across the joint only the part before it is acknowledged;
+//! the server repeats the rest without what was acknowledged (`tcp_trim_head()` in
+//! `__tcp_retransmit_skb()`).
 //!
 //! All numbers of the server are local space; the client's are the same in both spaces.
 //!
@@ -33,10 +43,20 @@ const TRIES: u8 = 6;
 /// Segments of the request that are in flight at once.
 const FLIGHT: usize = 8;
 
+/// Most bytes in flight of an answer that is discarded: the server is local, and more than this
+/// would only wait in its socket.
+const SKIP_WINDOW: u64 = 1 << 20;
+
+/// Bytes that are discarded before the next acknowledgement waits for the timer. If none did, the
+/// server's socket would never be full, and a server that serves many with one thread would turn
+/// to another connection only when it has said all.
+const BURST: u32 = 2 << 20;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Syn,
     Asking,
+    Skipping,
 }
 
 /// What came of a packet or a timeout.
@@ -46,7 +66,11 @@ pub enum Progress {
     Going,
     /// The connection is open.
     Connected,
-    /// The server refused, reset or never answered.
+    /// Some of what is to be discarded has come.
+    Skipped,
+    /// All of it has: the next byte is the joint.
+    AtJoint,
+    /// The server refused, reset, never answered, or closed before the joint.
     Lost,
 }
 
@@ -62,14 +86,20 @@ pub struct Ghost {
     acked: u32,
     /// Bytes of the request that were sent.
     sent: u32,
-    /// The server's first byte.
-    first: Seq<Local, S2c>,
+    /// The server's byte behind all that was taken and discarded.
+    next: Seq<Local, S2c>,
     /// Up to where the server lets the client send.
     edge: Seq<Local, C2s>,
-    /// Bytes of the answer that were taken.
+    /// Bytes of the answer that were taken into the log.
     taken: u32,
-    /// Bytes of the answer that may be taken.
+    /// Bytes of the answer that may be taken into the log.
     window: u32,
+    /// Bytes behind them that are still to be discarded. More than 2^32 perhaps.
+    skip: u64,
+    /// Bytes that were discarded since an acknowledgement waited last.
+    burst: u32,
+    /// When the one that waits is to be sent, in milliseconds; `u64::MAX`: none waits.
+    pause: u64,
     /// Largest segment towards the server in bytes.
     mss: u32,
     /// The server's newest TSval, and its first.
@@ -95,10 +125,13 @@ impl Ghost {
             request,
             acked: 0,
             sent: 0,
-            first: Seq::new(0),
+            next: Seq::new(0),
             edge: next,
             taken: 0,
             window,
+            skip: 0,
+            burst: 0,
+            pause: u64::MAX,
             mss: 536,
             tsval: 0,
             first_tsval: 0,
@@ -112,10 +145,16 @@ impl Ghost {
 
     /// When [`Ghost::tick`] is to be called, in milliseconds; `None` if nothing is in flight.
     pub fn deadline(&self) -> Option<u64> {
-        (self.stage == Stage::Syn || self.acked < self.request).then_some(self.deadline)
+        let pause = (self.pause != u64::MAX).then_some(self.pause);
+        let again = self.is_in_flight().then_some(self.deadline);
+        again.into_iter().chain(pause).min()
     }
 
-    /// Bytes of the answer that were taken.
+    fn is_in_flight(&self) -> bool {
+        self.stage == Stage::Syn || self.acked < self.request
+    }
+
+    /// Bytes of the answer that were taken into the log.
     pub fn taken(&self) -> u32 {
         self.taken
     }
@@ -125,9 +164,14 @@ impl Ghost {
         self.edge
     }
 
-    /// The server's byte behind all that was taken.
+    /// The server's byte behind all that was taken and discarded.
     pub fn boundary(&self) -> Seq<Local, S2c> {
-        self.first.plus(self.taken)
+        self.next
+    }
+
+    /// Whether the server has said that its answer ends behind what was taken.
+    pub fn has_ended(&self) -> bool {
+        self.fin
     }
 
     /// The server's first and newest TSval, if it speaks timestamps.
@@ -142,7 +186,7 @@ impl Ghost {
 
     /// Whether the server has answered the SYN.
     pub fn is_connected(&self) -> bool {
-        self.stage == Stage::Asking
+        self.stage != Stage::Syn
     }
 
     /// Whether nothing was asked: the flow is joined as soon as it is connected.
@@ -192,11 +236,21 @@ impl Ghost {
                 }
                 self.connected(p, voice, now, fx)
             }
-            Stage::Asking => {
+            Stage::Asking | Stage::Skipping => {
                 if flags & tcp::SYN != 0 {
                     self.acknowledge(voice, fx);
-                } else {
-                    self.asked(p, voice, now, fx);
+                    return Progress::Going;
+                }
+                self.asked(p, voice, now, fx);
+                if self.stage == Stage::Skipping {
+                    return self.discard(p, voice, now, fx);
+                }
+                let (len, fin) = (p.payload_len(), flags & tcp::FIN != 0);
+                if len > 0 || fin {
+                    self.take(p, len, fin, fx);
+                    // At once and every time: the server's congestion window is what the client
+                    // waits for.
+                    self.acknowledge(voice, fx);
                 }
                 Progress::Going
             }
@@ -217,7 +271,7 @@ impl Ghost {
             return Progress::Lost;
         }
         self.stage = Stage::Asking;
-        self.first = Seq::new(p.seq()).plus(1);
+        self.next = Seq::new(p.seq()).plus(1);
         self.wscale = match voice.handshake.wscale_client {
             Some(_) => o.wscale.unwrap_or(0).min(14),
             None => 0,
@@ -241,6 +295,7 @@ impl Ghost {
         Progress::Connected
     }
 
+    /// What a packet says of the request.
     fn asked(&mut self, p: &Packet<'_>, voice: &Voice<'_>, now: u64, fx: &mut Effects) {
         if let Some((tsval, _)) = p.options().ts {
             self.tsval = tsval;
@@ -258,14 +313,6 @@ impl Ghost {
                 self.push_request(voice, fx);
             }
         }
-        let len = p.payload_len();
-        let fin = p.flags() & tcp::FIN != 0;
-        if len == 0 && !fin {
-            return;
-        }
-        self.take(p, len, fin, fx);
-        // At once and every time: the server's congestion window is what the client waits for.
-        self.acknowledge(voice, fx);
     }
 
     /// Logs what is new and in order of `len` bytes of payload.
@@ -293,13 +340,66 @@ impl Ghost {
         // What cannot be logged is not taken; the server sends it again.
         if (new > 0 || ends) && fx.logs.push(log) {
             self.taken += new;
+            self.next = self.next.plus(new);
             self.fin |= ends;
         }
     }
 
+    /// From now on the next `skip` bytes of the answer are discarded.
+    pub fn skip(&mut self, skip: u64, voice: &Voice<'_>, fx: &mut Effects) {
+        self.stage = Stage::Skipping;
+        self.skip = skip;
+        // Opens the window.
+        self.acknowledge(voice, fx);
+    }
+
+    /// Discards what is new and in order of a packet's payload, up to the joint.
+    fn discard(
+        &mut self,
+        p: &Packet<'_>,
+        voice: &Voice<'_>,
+        now: u64,
+        fx: &mut Effects,
+    ) -> Progress {
+        let len = p.payload_len();
+        let known = self.next.since(Seq::new(p.seq()));
+        let mut progress = Progress::Going;
+        // Bytes of the payload that were taken before; negative behind a gap.
+        if let Some(new) = u32::try_from(known)
+            .ok()
+            .and_then(|old| len.checked_sub(old))
+        {
+            let take = self.skip.min(u64::from(new)) as u32;
+            self.skip -= u64::from(take);
+            self.next = self.next.plus(take);
+            self.burst = self.burst.saturating_add(take);
+            if self.skip == 0 {
+                // The join acknowledges it.
+                return Progress::AtJoint;
+            }
+            if p.flags() & tcp::FIN != 0 {
+                return Progress::Lost;
+            }
+            if take > 0 {
+                progress = Progress::Skipped;
+            }
+        }
+        if self.burst >= BURST {
+            self.pause = self.pause.min(now + 1);
+        } else if len > 0 || known > 0 {
+            // Also what is old: it asks whether the window is open (keep-alive, zero-window probe).
+            self.acknowledge(voice, fx);
+        }
+        progress
+    }
+
     /// The timer has run out.
     pub fn tick(&mut self, voice: &Voice<'_>, now: u64, fx: &mut Effects) -> Progress {
-        if self.deadline().is_none_or(|d| now < d) {
+        if now >= self.pause {
+            (self.burst, self.pause) = (0, u64::MAX);
+            self.acknowledge(voice, fx);
+        }
+        if !self.is_in_flight() || now < self.deadline {
             return Progress::Going;
         }
         self.tries += 1;
@@ -309,7 +409,7 @@ impl Ghost {
         self.deadline = now + (RTO << self.tries);
         match self.stage {
             Stage::Syn => self.open(voice, fx),
-            Stage::Asking => {
+            Stage::Asking | Stage::Skipping => {
                 self.sent = self.acked;
                 self.push_request(voice, fx);
             }
@@ -361,7 +461,7 @@ impl Ghost {
     pub fn reset(&self, voice: &Voice<'_>, fx: &mut Effects) {
         let seq = match self.stage {
             Stage::Syn => self.isn.plus(1),
-            Stage::Asking => self.isn.plus(1 + self.acked),
+            Stage::Asking | Stage::Skipping => self.isn.plus(1 + self.acked),
         };
         for seq in [seq, self.isn.plus(1 + self.sent)] {
             // A server that has received more than it has acknowledged takes only the second
@@ -376,14 +476,26 @@ impl Ghost {
         }
     }
 
+    /// What may come of the answer now, as a window field.
+    fn room(&self, handshake: &Handshake) -> u16 {
+        let shift = handshake.client_shift();
+        let room = match self.stage {
+            Stage::Syn | Stage::Asking => (self.window - self.taken) >> shift,
+            Stage::Skipping => {
+                let room = self.skip.min(SKIP_WINDOW) as u32 + u32::from(handshake.mss);
+                room.div_ceil(1 << shift)
+            }
+        };
+        u16::try_from(room).unwrap_or(u16::MAX)
+    }
+
     fn segment(&self, voice: &Voice<'_>, seq: Seq<Local, C2s>, flags: u8) -> Segment {
-        let room = (self.window - self.taken) >> voice.handshake.client_shift();
         Segment {
             dir: Dir::ToService,
             seq: seq.raw(),
             ack: self.boundary().raw(),
             flags,
-            window: u16::try_from(room).unwrap_or(u16::MAX),
+            window: self.room(voice.handshake),
             // Never beyond the client's own clock: its next packet must not look old.
             ts: voice
                 .handshake

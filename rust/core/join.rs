@@ -6,7 +6,8 @@
 
 use super::counter::Counter;
 use super::effects::{Bytes, Effects, Emit};
-use super::flow::{Env, Flow, Object, Phase, Rescue};
+use super::flow::{Env, Flow, Joint, Object, Phase, Rescue};
+use super::ghost::Ghost;
 use super::rescue::Misfit;
 use super::ring::Kind;
 use super::seq::{C2s, Delta, Pos, S2c, Seq};
@@ -31,28 +32,59 @@ fn position<D>(raw: Option<u64>) -> Result<Option<Pos<D>>, Misfit> {
 
 impl Flow {
     /// Sends the client `prefix` bytes from where it stands, then joins it to the server's
-    /// bytes behind the first `answer` ones. `start` and `end` are those of the response.
+    /// bytes behind the first `answer` ones and `skip` more, which are discarded first. `start`
+    /// and `end` are those of the response.
+    #[allow(clippy::too_many_arguments)]
     pub fn join(
         &mut self,
         answer: u64,
+        skip: u64,
         prefix: u32,
         start: Option<u64>,
         end: Option<u64>,
         env: &Env,
         fx: &mut Effects,
     ) -> Result<(), Misfit> {
-        let Rescue::Ghost { ghost, .. } = self.rescue else {
+        let Rescue::Ghost {
+            mut ghost,
+            joint: None,
+            ..
+        } = self.rescue
+        else {
             return Err(Misfit::Phase);
         };
-        if !ghost.is_connected() || u64::from(ghost.taken()) != answer {
+        // What has ended cannot be skipped: userspace is told of the end by the log.
+        let ended = skip > 0 && ghost.has_ended();
+        if !ghost.is_connected() || u64::from(ghost.taken()) != answer || ended {
             return Err(Misfit::Again);
         }
-        let at = self.s2c.acked;
-        let boundary = at.plus(u64::from(prefix));
         let (start, end) = (position(start)?, position(end)?);
-        if end.is_some_and(|e| e < boundary) {
+        let boundary = self.s2c.acked.plus(u64::from(prefix));
+        if end.is_some_and(|e| e < boundary) || skip >> 62 != 0 {
             return Err(Misfit::Position);
         }
+        let joint = Joint { prefix, start, end };
+        if skip == 0 {
+            self.connect(&ghost, joint, env, fx);
+            return Ok(());
+        }
+        ghost.skip(skip, &self.voice(), fx);
+        fx.count(Counter::Replayed);
+        self.go_on_skipping(ghost, joint, env);
+        Ok(())
+    }
+
+    /// Whether [`Flow::join`] may be called, and the prefix be changed.
+    pub fn waits_for_join(&self) -> bool {
+        matches!(self.rescue, Rescue::Ghost { joint: None, .. })
+    }
+
+    /// The ghost stands at its joint.
+    pub(super) fn connect(&mut self, ghost: &Ghost, joint: Joint, env: &Env, fx: &mut Effects) {
+        let Joint { prefix, start, end } = joint;
+        let ghost = *ghost;
+        let at = self.s2c.acked;
+        let boundary = at.plus(u64::from(prefix));
         let delta = Delta::between(boundary.seq(), ghost.boundary());
         let clock = ghost.server_clock();
         let tsval = self.clock.later(env.now);
@@ -105,7 +137,6 @@ impl Flow {
         } else {
             self.push_prefix(env, fx);
         }
-        Ok(())
     }
 
     /// The response that is being continued is the current object, and safe already.

@@ -10,7 +10,7 @@
 use super::client::{Clock, Handshake};
 use super::counter::Counter;
 use super::effects::{Bytes, Effects, Emit, Log, Verdict};
-use super::flow::{Env, Flow, Phase, Rescue};
+use super::flow::{Env, Flow, Joint, Phase, Rescue};
 use super::gate::AckGate;
 use super::ghost::{Ghost, Progress, Voice};
 use super::ring::{flags as log_flags, Kind};
@@ -21,7 +21,8 @@ use super::wire::{flags as tcp, Dir, Key, Packet, Segment};
 const PROBES: u8 = 20;
 /// Milliseconds that a client which has spoken waits for userspace before it is reset.
 pub(super) const LOCATED_TIME: u64 = 10_000;
-/// Milliseconds from flow-recover to flow-join.
+/// Milliseconds from flow-recover to flow-join, and without a byte of what is to be discarded: that
+/// may be more than any fixed time allows.
 const GHOST_TIME: u64 = 10_000;
 /// Bytes in flight that the client may send before the local socket has said more.
 const FIRST_EDGE: u64 = 1 << 16;
@@ -168,6 +169,7 @@ impl Flow {
         self.rescue = Rescue::Ghost {
             ghost,
             until: env.now + GHOST_TIME,
+            joint: None,
         };
         self.enter(Phase::Ghost, fx);
         self.arm_ghost();
@@ -188,28 +190,61 @@ impl Flow {
         self.local_port
     }
 
+    /// The ghost discards what the client has of the answer; some of it came just now.
+    pub(super) fn go_on_skipping(&mut self, ghost: Ghost, joint: Joint, env: &Env) {
+        self.rescue = Rescue::Ghost {
+            ghost,
+            until: env.now + GHOST_TIME,
+            joint: Some(joint),
+        };
+        self.arm_ghost();
+    }
+
     fn arm_ghost(&mut self) {
-        if let Rescue::Ghost { ghost, until } = &self.rescue {
+        if let Rescue::Ghost { ghost, until, .. } = &self.rescue {
             self.deadline = ghost.deadline().map_or(*until, |d| d.min(*until));
         }
     }
 
     /// A packet of the server to the ghost.
     pub(super) fn ghost_s2c(&mut self, p: &mut Packet<'_>, env: &Env, fx: &mut Effects) -> Verdict {
-        let Rescue::Ghost { mut ghost, until } = self.rescue else {
+        let Rescue::Ghost {
+            mut ghost,
+            until,
+            joint,
+        } = self.rescue
+        else {
             return Verdict::Drop(Counter::LateSocket);
         };
         let progress = ghost.hear(p, &self.voice(), env.now, fx);
-        self.rescue = Rescue::Ghost { ghost, until };
-        match progress {
-            Progress::Going => {}
-            Progress::Connected if ghost.is_silent() => {
-                // Joining without prefix cannot fail: nothing of the answer was taken.
-                let _ = self.join(0, 0, None, None, env, fx);
+        self.rescue = Rescue::Ghost {
+            ghost,
+            until,
+            joint,
+        };
+        match (progress, joint) {
+            (Progress::Connected, _) if ghost.is_silent() => {
+                // Nothing was asked, so that nothing of an answer was taken.
+                let joint = Joint {
+                    prefix: 0,
+                    start: None,
+                    end: None,
+                };
+                self.connect(&ghost, joint, env, fx);
                 return Verdict::Drop(Counter::GhostHeard);
             }
-            Progress::Connected => {}
-            Progress::Lost => self.ghost_lost(env, fx),
+            (Progress::AtJoint, Some(joint)) => {
+                self.connect(&ghost, joint, env, fx);
+                return Verdict::Drop(Counter::GhostHeard);
+            }
+            (Progress::Skipped, Some(joint)) => self.go_on_skipping(ghost, joint, env),
+            (Progress::Lost, Some(_)) => {
+                // It may have closed only, and have more to say.
+                self.drop_ghost(fx);
+                self.ghost_lost(env, fx);
+            }
+            (Progress::Lost, None) => self.ghost_lost(env, fx),
+            _ => {}
         }
         self.arm_ghost();
         Verdict::Drop(Counter::GhostHeard)
@@ -250,7 +285,12 @@ impl Flow {
     }
 
     fn ghost_tick(&mut self, env: &Env, fx: &mut Effects) {
-        let Rescue::Ghost { mut ghost, until } = self.rescue else {
+        let Rescue::Ghost {
+            mut ghost,
+            until,
+            joint,
+        } = self.rescue
+        else {
             return;
         };
         if env.now >= until {
@@ -259,7 +299,11 @@ impl Flow {
             return;
         }
         let progress = ghost.tick(&self.voice(), env.now, fx);
-        self.rescue = Rescue::Ghost { ghost, until };
+        self.rescue = Rescue::Ghost {
+            ghost,
+            until,
+            joint,
+        };
         if progress == Progress::Lost {
             self.drop_ghost(fx);
             self.ghost_lost(env, fx);

@@ -12,7 +12,7 @@ use super::kit::{counted, emitted, logged, pos, tcp, Out, Rig, C, L, S};
 
 fn join(rig: &mut Rig, answer: u64) -> Result<(), Misfit> {
     let end = Some(pos(S) + 1000);
-    rig.act(|f, env, fx| f.join(answer, 100, Some(pos(S)), end, env, fx))
+    rig.act(|f, env, fx| f.join(answer, 0, 100, Some(pos(S)), end, env, fx))
         .0
 }
 
@@ -49,7 +49,7 @@ fn a_join_must_know_the_whole_answer() {
 fn a_response_does_not_end_before_the_joint() {
     let mut rig = Rig::answered();
     let end = Some(pos(S) + 99);
-    let (done, _) = rig.act(|f, env, fx| f.join(200, 100, None, end, env, fx));
+    let (done, _) = rig.act(|f, env, fx| f.join(200, 0, 100, None, end, env, fx));
     assert_eq!(done, Err(Misfit::Position));
     assert_eq!(rig.flow.phase(), Phase::Ghost);
 }

@@ -91,7 +91,7 @@ impl Tcp {
             .option(&[2, 4, 5, 180, 4, 2, 3, 3, wscale])
     }
 
-    fn bytes(&self, key: Key, dir: Dir) -> Vec<u8> {
+    pub(super) fn bytes(&self, key: Key, dir: Dir) -> Vec<u8> {
         Spec {
             key,
             dir,
@@ -360,7 +360,7 @@ impl Rig {
     }
 
     pub(super) fn join(&mut self, len: u32) -> Effects {
-        self.act(|f, env, fx| f.join(200, len, None, None, env, fx).unwrap())
+        self.act(|f, env, fx| f.join(200, 0, len, None, None, env, fx).unwrap())
             .1
     }
 

@@ -134,7 +134,7 @@ fn what_comes_too_late_changes_nothing() {
     rig.act(|f, _, fx| f.unprotect(fx));
     let (_, fx) = rig.act(|f, _, fx| f.release_ack(fx));
     assert!(emitted(&fx, Dir::ToClient).is_empty() && rig.flow.is_lost());
-    let (done, _) = rig.act(|f, env, fx| f.join(0, 0, None, None, env, fx));
+    let (done, _) = rig.act(|f, env, fx| f.join(0, 0, 0, None, None, env, fx));
     assert!(done.is_err());
 }
 
@@ -179,7 +179,7 @@ fn the_client_may_end_it_first() {
 fn a_joined_server_may_die_too() {
     let mut rig = Rig::answered();
     let (start, end) = (Some(pos(S)), Some(pos(S) + 1000));
-    rig.act(|f, env, fx| f.join(200, 100, start, end, env, fx).unwrap());
+    rig.act(|f, env, fx| f.join(200, 0, 100, start, end, env, fx).unwrap());
     let out = rig.service(tcp(L + 200, C).fin());
     lost(&rig, out, log_flags::FIN);
     rig.client(tcp(C, S).ts(102, 901))

@@ -11,6 +11,7 @@ mod kit;
 mod lost;
 mod observe;
 mod packet;
+mod replay;
 mod rescue;
 mod served;
 mod splice;

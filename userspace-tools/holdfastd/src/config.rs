@@ -113,6 +113,10 @@ pub struct Service {
     /// When the first bytes of a response may leave.
     #[serde(default)]
     pub commit: Commit,
+    /// Its servers answer the same request with the same bytes, whenever and whichever is asked:
+    /// what cannot be continued otherwise is asked for again.
+    #[serde(default)]
+    pub deterministic: bool,
     /// Longest wait of a response for its record in milliseconds.
     #[serde(default = "hold_ms")]
     pub hold_ms: u32,

@@ -102,7 +102,7 @@ impl<K: Kernel> Engine<K> {
         for flow in self.kernel.flows()? {
             if flow.open {
                 let strict = self.is_strict(&flow.key);
-                let t = Tracker::adopted(
+                let mut t = Tracker::adopted(
                     flow.key,
                     flow.generation,
                     flow.options,
@@ -110,6 +110,7 @@ impl<K: Kernel> Engine<K> {
                     flow.c2s_next,
                     flow.s2c_acked,
                 );
+                t.declare(self.is_deterministic(flow.key.service));
                 self.trackers.insert(flow.id, t);
                 self.count_of(flow.key.service, "flows-adopted");
             }
@@ -138,6 +139,12 @@ impl<K: Kernel> Engine<K> {
     pub(crate) fn is_strict(&self, key: &FlowKey) -> bool {
         let service = self.service(key.service);
         service.is_none_or(Service::is_strict)
+    }
+
+    /// Whether a service declares that the same request is always answered by the same bytes.
+    pub(crate) fn is_deterministic(&self, service: SocketAddr) -> bool {
+        let service = self.service(service);
+        service.is_some_and(|s| s.deterministic)
     }
 
     /// Whether flows of a service are only observed.
@@ -188,7 +195,7 @@ impl<K: Kernel> Engine<K> {
                     heard: time,
                 });
                 let strict = self.is_strict(&desc.key);
-                let t = Tracker::opened(
+                let mut t = Tracker::opened(
                     desc.key,
                     desc.generation,
                     desc.options,
@@ -197,6 +204,7 @@ impl<K: Kernel> Engine<K> {
                     request,
                     start,
                 );
+                t.declare(self.is_deterministic(desc.key.service));
                 // The client has used its port again: what was known is of another flow.
                 self.rescues.forget(&desc.key);
                 self.restarts.forget(&desc.key);
@@ -463,6 +471,7 @@ fn response(state: &State) -> Option<&'static str> {
     match object.way {
         Way::Range { .. } => Some("responses-range"),
         Way::Stored => Some("responses-stored"),
+        Way::Replay(_) => Some("responses-replay"),
         Way::None(_) => None,
     }
 }

@@ -78,6 +78,8 @@ pub struct Splice<'a> {
     pub key: FlowKey,
     pub prefix: &'a [u8],
     pub answer_length: u64,
+    /// Bytes of the answer behind them that are discarded.
+    pub skip: u64,
     pub object_start: u64,
     pub object_end: Option<u64>,
 }

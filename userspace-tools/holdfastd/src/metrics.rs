@@ -270,6 +270,7 @@ impl<K: Kernel> Daemon<K> {
                         Commit::Strict => "strict",
                     },
                 ),
+                ("deterministic", &service.deterministic.to_string()),
             ];
             s.gauge(Metric::Service, &labels, 1.0);
             let name = ("service", &*name);

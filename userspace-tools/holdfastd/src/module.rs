@@ -329,6 +329,7 @@ impl Kernel for Module {
             key: s.key,
             prefix: s.prefix,
             answer_length: s.answer_length,
+            skip: s.skip,
             object_start: Some(s.object_start),
             object_end: s.object_end,
         };

@@ -190,6 +190,22 @@ impl<K: Kernel> Engine<K> {
         result
     }
 
+    /// What a service declares of its answers is true of all its flows.
+    pub(crate) fn declare(&mut self, service: &Service, now: i64) {
+        let mut records = Vec::new();
+        for t in self.trackers.values_mut() {
+            let r = t.record();
+            let other = r.deterministic != service.deterministic;
+            if r.key.service == service.socket() && other {
+                t.declare(service.deterministic);
+                records.push(t.record().clone());
+            }
+        }
+        for record in records {
+            self.put(&record, now);
+        }
+    }
+
     /// Bytes of a service will leave before their record is safe. Records that say otherwise are
     /// corrected first: a successor would believe that nothing has escaped.
     fn weaken(&mut self, service: &Service, now: i64) {
@@ -323,6 +339,9 @@ impl<K: Kernel> Daemon<K> {
                 .note("watch-failed", json!({"error": why})),
         }
         let now = monotonic();
+        for s in &plan.services_changed {
+            self.engine.declare(s, now);
+        }
         for s in &plan.services_weaker {
             self.engine.weaken(s, now);
         }

@@ -6,6 +6,7 @@
 //!   Idle --Orphan--+                            +--Silent--> Joining --Spliced--> tracked
 //!                  v                            |               ^
 //!   Queued --> Locating --Located--> [plan] ----+--Ask--> Asking --[judge], safe
+//!                                                           +--skip--> Replaying --Spliced--> tracked
 //! ```
 //!
 //! A flow in the middle of a response is located at once, an unprotected one soon; an idle one
@@ -66,6 +67,11 @@ enum Stage {
     /// The local server did not want us; it may soon.
     Waiting {
         ask: Option<Box<Ask>>,
+    },
+    /// The kernel discards what the client has of the answer. As long as that goes on there is no
+    /// deadline, and the kernel says if it does not.
+    Replaying {
+        ask: Box<Ask>,
     },
     /// The record is what the flow will be.
     Joining,
@@ -180,7 +186,9 @@ impl Rescues {
         let rescue = self.flows.get_mut(key).filter(|r| !r.waits)?;
         rescue.patience = None;
         match std::mem::replace(&mut rescue.stage, Stage::Joining) {
-            Stage::Asking { ask, .. } | Stage::Waiting { ask: Some(ask) } => Some(ask),
+            Stage::Asking { ask, .. }
+            | Stage::Replaying { ask }
+            | Stage::Waiting { ask: Some(ask) } => Some(ask),
             other => {
                 rescue.stage = other;
                 None
@@ -215,7 +223,11 @@ fn reason(why: &str) -> String {
 }
 
 fn is_active(stage: &Stage) -> bool {
-    !matches!(stage, Stage::Idle | Stage::Queued | Stage::Delivering)
+    // Who replays is not counted: it may take long, and others are not to wait for it.
+    !matches!(
+        stage,
+        Stage::Idle | Stage::Queued | Stage::Replaying { .. } | Stage::Delivering
+    )
 }
 
 impl<K: Kernel> Engine<K> {
@@ -257,6 +269,10 @@ impl<K: Kernel> Engine<K> {
     pub(crate) fn adopt(&mut self, mut record: Record, now: i64) {
         let key = record.key;
         record.generation += 1;
+        if !self.is_deterministic(key.service) {
+            // Whatever the other node's configuration declares.
+            record.declare(false);
+        }
         // The others must know whose it is from now on.
         self.put(&record, now);
         // What left this node a moment ago is still kept silent by its kernel, and would not be
@@ -403,6 +419,9 @@ impl<K: Kernel> Engine<K> {
         match why {
             // Another one, before this was asked.
             Failure::Server if matches!(rescue.stage, Stage::Asking { begun: false, .. }) => {}
+            Failure::Server if matches!(rescue.stage, Stage::Replaying { .. }) => {
+                self.broken_off(&key, now);
+            }
             Failure::Server if rescue.is_asked_elsewhere() => {
                 self.elsewhere(&key, "its server refused", now);
             }

@@ -237,7 +237,7 @@ mod tests {
     fn record(n: u16, length: u32, etag: &str) -> Record {
         let head =
             format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nETag: \"{etag}\"\r\n\r\n");
-        let made = object(GET, Asked::Whole, false, 2000, head.as_bytes());
+        let made = object(GET, Asked::Whole, false, 2000, head.as_bytes(), false);
         Record {
             state: State::Responding(made.unwrap().unwrap()),
             ..crate::testing::record(n)

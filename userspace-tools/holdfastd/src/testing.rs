@@ -36,6 +36,7 @@ pub fn record(n: u16) -> Record {
             heard: 0,
         }),
         strict: true,
+        deterministic: false,
         request: 1000,
         start: 2000,
         acked: 2000,
@@ -73,6 +74,7 @@ pub enum Call {
     Join {
         prefix: Vec<u8>,
         answer_length: u64,
+        skip: u64,
         object_end: Option<u64>,
     },
     End(FlowKey, Verdict),
@@ -167,6 +169,7 @@ impl Kernel for FakeKernel {
         self.note(Call::Join {
             prefix,
             answer_length,
+            skip: s.skip,
             object_end: s.object_end,
         });
         Ok(())

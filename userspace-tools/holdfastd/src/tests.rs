@@ -27,6 +27,7 @@ mod daemons;
 mod next;
 mod node;
 mod operate;
+mod replay;
 mod rescue;
 mod versions;
 
@@ -105,7 +106,7 @@ fn serve(e: &mut Engine<FakeKernel>) {
 
 /// A record in the middle of a response.
 fn downloading(n: u16) -> Record {
-    let made = object(GET, Asked::Whole, false, 2000, HEAD)
+    let made = object(GET, Asked::Whole, false, 2000, HEAD, false)
         .unwrap()
         .unwrap();
     Record {

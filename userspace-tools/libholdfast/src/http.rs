@@ -6,12 +6,14 @@
 //! Everything here judges bytes that somebody else's software understands too, so that doubt
 //! is always an error: what two readers could frame differently is not protected.
 
+mod content;
 mod doubt;
 mod request;
 mod response;
 #[cfg(test)]
 mod tests;
 
+pub use content::same_content;
 pub use doubt::Doubt;
 pub use request::{parse_request, range_request, Asked, RequestHead};
 pub use response::{parse_response, ContentRange, Framing, ResponseHead, Validator};

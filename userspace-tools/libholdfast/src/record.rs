@@ -13,7 +13,7 @@ use crate::http::{Asked, Doubt, Framing, Parsed, ResponseHead, Validator};
 use crate::types::{FlowKey, TcpOptions};
 
 /// Version of the encoding.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// Most bytes of an encoded record.
 pub const ENCODED_LIMIT: usize = 64 * 1024;
@@ -67,6 +67,8 @@ pub struct Record {
     pub clock: Option<Clock>,
     /// No byte of a response left before its record was safe.
     pub strict: bool,
+    /// Its service declares that the same request is always answered by the same bytes.
+    pub deterministic: bool,
     /// C2s position of the first byte of the current or, if there is none, the next request.
     pub request: u64,
     /// S2c position of the first byte of its response.
@@ -141,6 +143,9 @@ pub enum Way {
     Stored,
     /// Not at all.
     None(Doubt),
+    /// By asking for all of it again, and discarding what the client has; only of a
+    /// [`Record::deterministic`] service. Why it cannot be had more cheaply.
+    Replay(Doubt),
 }
 
 /// Why an encoded record was refused.
@@ -158,18 +163,30 @@ impl std::error::Error for BadRecord {}
 impl Record {
     /// Its bytes for another node. `now`: this node's monotonic clock in nanoseconds.
     pub fn encode(&self, now: i64) -> Vec<u8> {
-        let clock = self.clock.map(|c| c.rebased(now));
-        // Encoded as a record is: its fields in their order.
-        let (r, state) = (self, &self.state);
-        let told = (
-            r.key,
-            r.generation,
-            r.options,
+        // All of it, in the order in which a record is decoded, and nothing copied.
+        let Record {
+            key,
+            generation,
+            options,
             clock,
-            r.strict,
-            r.request,
-            r.start,
-            r.acked,
+            strict,
+            deterministic,
+            request,
+            start,
+            acked,
+            state,
+        } = self;
+        let clock = clock.map(|c| c.rebased(now));
+        let told = (
+            key,
+            generation,
+            options,
+            clock,
+            strict,
+            deterministic,
+            request,
+            start,
+            acked,
             state,
         );
         let mut out = Vec::with_capacity(FIXED + state.bytes());
@@ -220,7 +237,8 @@ impl Record {
                         end >= behind && last.is_some_and(|l| l <= *total && *first < l)
                     }
                     (Way::Range { .. }, None) => false,
-                    (Way::None(_), end) => end.is_none_or(|e| e >= behind),
+                    (Way::Replay(_), _) if !self.deterministic => false,
+                    (Way::None(_) | Way::Replay(_), end) => end.is_none_or(|e| e >= behind),
                 };
                 fits && head <= o.sent.len()
                     && o.sent.len() <= HEAD_LIMIT + BODY_LIMIT
@@ -230,12 +248,27 @@ impl Record {
     }
 
     /// Whether a server that is asked again can continue the flow: it owes the client a response
-    /// whose request or whose end is known.
+    /// whose request or whose end is known, or that can be said again to its end.
     pub fn can_be_asked(&self) -> bool {
         match &self.state {
             State::Requesting(request) => matches!(parse_request(request), Ok(Parsed::Head(_))),
-            State::Responding(o) => !matches!(o.way, Way::None(_)) && o.end.is_some(),
+            State::Responding(o) => match o.way {
+                Way::None(_) => false,
+                Way::Replay(_) => true,
+                Way::Range { .. } | Way::Stored => o.end.is_some(),
+            },
             State::Idle | State::Unprotected(_) => false,
+        }
+    }
+
+    /// Its service declares from now on that it is deterministic, or no more.
+    pub fn declare(&mut self, deterministic: bool) {
+        self.deterministic = deterministic;
+        if let State::Responding(o) = &mut self.state {
+            o.way = match std::mem::replace(&mut o.way, Way::Stored) {
+                Way::Replay(doubt) if !deterministic => Way::None(doubt),
+                way => way,
+            };
         }
     }
 
@@ -264,7 +297,7 @@ impl Record {
 }
 
 /// The record of a response whose head is complete in `response`, which begins at position
-/// `start`. `None`: the head is not complete.
+/// `start`; `deterministic`: as of its [`Record`]. `None`: the head is not complete.
 ///
 /// # Errors
 ///
@@ -275,6 +308,7 @@ pub fn object(
     to_head: bool,
     start: u64,
     response: &[u8],
+    deterministic: bool,
 ) -> Result<Option<Object>, Doubt> {
     let head = match parse_response(response, to_head)? {
         Parsed::Partial => return Ok(None),
@@ -286,10 +320,6 @@ pub fn object(
         Framing::Chunked | Framing::Close => None,
     };
     let all = response.len() <= head.len + BODY_LIMIT && end == Some(start + response.len() as u64);
-    let keep = match all {
-        true => response.len(),
-        false => response.len().min(head.len + BODY_COMPARED),
-    };
     if end.is_some_and(|e| e < start + response.len() as u64) {
         // More bytes than the response has: it is framed in another way than it says.
         return Err(Doubt::Framing);
@@ -297,12 +327,20 @@ pub fn object(
     let way = if all {
         Way::Stored
     } else {
-        range_way(&head, asked)
+        match range_way(&head, asked) {
+            Way::None(doubt) if deterministic => Way::Replay(doubt),
+            way => way,
+        }
+    };
+    let keep = match way {
+        // Nothing but the bytes tells whether it is the same.
+        Way::Stored | Way::Replay(_) => BODY_LIMIT,
+        Way::Range { .. } | Way::None(_) => BODY_COMPARED,
     };
     Ok(Some(Object {
         request: request.to_vec(),
         to_head,
-        sent: response[..keep].to_vec(),
+        sent: response[..response.len().min(head.len + keep)].to_vec(),
         head: head.len as u32,
         end,
         way,
@@ -359,6 +397,7 @@ pub(crate) mod tests {
                 heard: 5_000_000_000,
             }),
             strict: true,
+            deterministic: false,
             request: 1000,
             start,
             acked: start,
@@ -370,7 +409,7 @@ pub(crate) mod tests {
 
     #[test]
     fn a_record_survives_the_journey_with_its_age() {
-        let o = object(b"GET", Asked::Whole, false, 500, RESPONSE)
+        let o = object(b"GET", Asked::Whole, false, 500, RESPONSE, false)
             .unwrap()
             .unwrap();
         let r = record(500, State::Responding(o));
@@ -393,7 +432,7 @@ pub(crate) mod tests {
 
     #[test]
     fn a_record_that_contradicts_itself_is_refused() {
-        let mut o = object(b"GET", Asked::Whole, false, 500, RESPONSE)
+        let mut o = object(b"GET", Asked::Whole, false, 500, RESPONSE, false)
             .unwrap()
             .unwrap();
         o.end = Some(501);
@@ -409,7 +448,7 @@ pub(crate) mod tests {
     #[test]
     fn ways_to_continue() {
         let way = |asked, bytes: &str| {
-            object(b"GET", asked, false, 0, bytes.as_bytes()).map(|o| o.unwrap().way)
+            object(b"GET", asked, false, 0, bytes.as_bytes(), false).map(|o| o.unwrap().way)
         };
         let tag = "ETag: \"a\"\r\n";
         let head =
@@ -453,7 +492,7 @@ pub(crate) mod tests {
         let kept = |length: usize, here: usize| {
             let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n");
             let bytes = [head.as_bytes(), &vec![b'x'; here]].concat();
-            let o = object(b"GET", Asked::Whole, false, 0, &bytes);
+            let o = object(b"GET", Asked::Whole, false, 0, &bytes, false);
             let o = o.unwrap().unwrap();
             (o.way == Way::Stored, o.sent.len() - head.len())
         };
@@ -461,6 +500,46 @@ pub(crate) mod tests {
         assert_eq!(kept(BODY_LIMIT, 4000), (false, BODY_COMPARED));
         assert_eq!(kept(BODY_LIMIT + 1, BODY_LIMIT + 1), (false, BODY_COMPARED));
         assert_eq!(kept(BODY_LIMIT, 100), (false, 100));
+    }
+
+    #[test]
+    fn what_a_deterministic_service_says_can_be_said_again() {
+        let way = |fields: &str| {
+            let bytes = format!("HTTP/1.1 {fields}\r\n\r\nab");
+            let o = object(b"GET", Asked::Whole, false, 0, bytes.as_bytes(), true);
+            o.map(|o| o.unwrap().way)
+        };
+        let length = "Content-Length: 9";
+        for (fields, doubt) in [
+            ("200 OK\r\nTransfer-Encoding: chunked", Doubt::UnknownLength),
+            ("200 OK\r\nETag: \"a\"", Doubt::UnknownLength),
+            (&format!("200 OK\r\n{length}"), Doubt::NoValidator),
+            (&format!("404 No\r\nETag: \"a\"\r\n{length}"), Doubt::Status),
+            (&format!("206 OK\r\nETag: \"a\"\r\n{length}"), Doubt::Ranges),
+        ] {
+            assert_eq!(way(fields), Ok(Way::Replay(doubt)), "{fields}");
+        }
+        // A range is cheaper, and the record cheaper still.
+        let tagged = format!("200 OK\r\nETag: \"a\"\r\n{length}");
+        assert!(matches!(way(&tagged), Ok(Way::Range { .. })));
+        assert_eq!(way("200 OK\r\nContent-Length: 2"), Ok(Way::Stored));
+    }
+
+    #[test]
+    fn only_what_was_declared_is_asked_for_again() {
+        let chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let o = object(b"GET", Asked::Whole, false, 500, chunked, true);
+        let mut r = record(500, State::Responding(o.unwrap().unwrap()));
+        assert_eq!(Record::decode(&r.encode(0), 0), Err(BadRecord));
+        r.declare(true);
+        assert!(r.can_be_asked());
+        assert_eq!(Record::decode(&r.encode(0), 0).unwrap().state, r.state);
+        r.declare(false);
+        assert!(!r.can_be_asked());
+        let State::Responding(o) = &r.state else {
+            panic!()
+        };
+        assert_eq!(o.way, Way::None(Doubt::UnknownLength));
     }
 
     #[test]

@@ -14,6 +14,14 @@
 //!   client gets                            [ prefix .. | server's own .... ]
 //! ```
 //!
+//! A service that always answers alike can be asked for all of it instead. Then the kernel
+//! discards what lies between the bytes that were seen and `a`:
+//!
+//! ```text
+//!   answer           [ head' | body that is seen | skipped .... | server's own .... ]
+//!                                                              a
+//! ```
+//!
 //! A client may hold bytes of the original beyond `a` that arrived out of order. They are
 //! merged with what we send, so that from `a` on only bytes of the *same* response may follow,
 //! once one of its bytes may have left.
@@ -84,6 +92,8 @@ enum Want {
     Stored,
     /// Any answer: the client has nothing of one.
     Fresh,
+    /// The same answer, from its first byte on.
+    Replay,
 }
 
 /// What [`judge`] makes of an answer.
@@ -105,6 +115,8 @@ pub struct Join {
     pub prefix: Vec<u8>,
     /// Bytes of the answer that the prefix stands for: all that were seen.
     pub answer_length: u64,
+    /// Bytes of the answer behind them that the client has already.
+    pub skip: u64,
     /// Position of the first byte of the response.
     pub object_start: u64,
     /// Position behind its last byte; absent if unknown.
@@ -135,6 +147,10 @@ pub enum Refusal {
     WrongRange,
     /// Another representation.
     WrongValidator,
+    /// An answer with another status than the recorded one (the status of the answer).
+    OtherStatus(u16),
+    /// An answer whose head speaks of another content than the recorded one.
+    OtherContent,
     /// Bytes of the answer differ from bytes of the record.
     WrongBytes,
     /// The server closed before its answer was complete.
@@ -151,6 +167,8 @@ impl Refusal {
             | Refusal::NotPartial(_)
             | Refusal::WrongRange
             | Refusal::WrongValidator
+            | Refusal::OtherStatus(_)
+            | Refusal::OtherContent
             | Refusal::WrongBytes => true,
             Refusal::Unprotected(_)
             | Refusal::Ahead
@@ -172,6 +190,8 @@ impl Refusal {
             Refusal::NotPartial(_) => "not-partial",
             Refusal::WrongRange => "wrong-range",
             Refusal::WrongValidator => "wrong-validator",
+            Refusal::OtherStatus(_) => "other-status",
+            Refusal::OtherContent => "other-content",
             Refusal::WrongBytes => "wrong-bytes",
             Refusal::Closed => "closed",
         }
@@ -183,7 +203,9 @@ impl std::fmt::Display for Refusal {
         f.write_str(self.name())?;
         match self {
             Refusal::Unprotected(d) | Refusal::Answer(d) => write!(f, " ({d})"),
-            Refusal::Missing(s) | Refusal::NotPartial(s) => write!(f, " (status {s})"),
+            Refusal::Missing(s) | Refusal::NotPartial(s) | Refusal::OtherStatus(s) => {
+                write!(f, " (status {s})")
+            }
             _ => Ok(()),
         }
     }

@@ -148,6 +148,9 @@ pub struct Tracker {
     adopted: bool,
     /// No byte of the current request was seen yet.
     fresh: bool,
+    /// Peers take the response before for unfinished, and could continue it: they are to hear of
+    /// the request soon.
+    unended: bool,
     /// Where the service has closed before its response was known.
     closing: Option<u64>,
 }
@@ -170,6 +173,7 @@ impl Tracker {
             options,
             clock,
             strict,
+            deterministic: false,
             request,
             start,
             acked: start,
@@ -196,6 +200,7 @@ impl Tracker {
             settled,
             adopted: false,
             fresh: true,
+            unended: false,
             closing: None,
         }
     }
@@ -223,6 +228,12 @@ impl Tracker {
     /// From now on bytes may leave before their record is safe.
     pub fn weaken(&mut self) {
         self.record.strict = false;
+    }
+
+    /// Whether the same request is always answered by the same bytes, as its service declares
+    /// from now on.
+    pub fn declare(&mut self, deterministic: bool) {
+        self.record.declare(deterministic);
     }
 
     /// Whether the flow will not be protected any more.
@@ -306,6 +317,8 @@ impl Tracker {
             return self.give_up(Doubt::OutOfStep);
         }
         self.adopted = false;
+        self.unended = matches!(&self.record.state,
+            State::Responding(o) if o.end.is_none() && self.record.deterministic);
         self.fresh = true;
         self.closing = None;
         self.record.request = request;
@@ -392,7 +405,7 @@ impl Tracker {
             Parsed::Head(head) => {
                 let (len, to_head, asked) = (head.len, head.is_head, head.asked);
                 // Once a part of it was let go, the client may have been told of the rest too.
-                let kept = matches!(self.record.state, State::Idle);
+                let kept = matches!(self.record.state, State::Idle) && !self.unended;
                 self.stage = Stage::Answering {
                     len,
                     to_head,
@@ -430,7 +443,8 @@ impl Tracker {
             return Vec::new();
         }
         let (request, start) = (self.request.bytes(), self.record.start);
-        let made = match object(request, asked, to_head, start, self.response.bytes()) {
+        let (response, deterministic) = (self.response.bytes(), self.record.deterministic);
+        let made = match object(request, asked, to_head, start, response, deterministic) {
             Ok(None) => return self.broken_off(),
             Ok(Some(made)) => made,
             Err(doubt) => return self.give_up(doubt),

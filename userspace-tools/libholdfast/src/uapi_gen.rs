@@ -38,8 +38,8 @@ pub const CMD_FLOW_LOCATE: u8 = 8;
 /// is reset first.
 pub const CMD_FLOW_RECOVER: u8 = 9;
 /// `flow-join`: Send the prefix to the client from "at" on, then join the client to the byte of
-/// the answer that follows answer-length. Fails with EAGAIN if more of the answer has come
-/// meanwhile: read the log and ask again.
+/// the answer that follows answer-length and skip. Fails with EAGAIN if more of the answer has
+/// come meanwhile: read the log and ask again.
 pub const CMD_FLOW_JOIN: u8 = 10;
 /// `flow-end`: Give a flow up.
 pub const CMD_FLOW_END: u8 = 11;
@@ -147,6 +147,9 @@ pub const A_FLOW_REASON: u16 = 30;
 /// `local-port` of `flow`: Port on the loopback address of a listening socket that gets the
 /// connection in place of the service's own; absent if that does.
 pub const A_FLOW_LOCAL_PORT: u16 = 31;
+/// `skip` of `flow`: Bytes of the answer behind answer-length that the client has already: they
+/// are acknowledged and discarded before anything is joined.
+pub const A_FLOW_SKIP: u16 = 32;
 
 /// `id` of `release`.
 pub const A_RELEASE_ID: u16 = 1;
@@ -452,6 +455,7 @@ pub static FLOW_ATTRS: AttrSet = AttrSet {
         (A_FLOW_VERDICT, "verdict", Nested::None),
         (A_FLOW_REASON, "reason", Nested::None),
         (A_FLOW_LOCAL_PORT, "local-port", Nested::None),
+        (A_FLOW_SKIP, "skip", Nested::None),
     ],
 };
 

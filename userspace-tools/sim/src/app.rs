@@ -19,6 +19,8 @@ pub struct Object {
     pub etag: bool,
     /// It is sent in chunks, of unknown length.
     pub chunked: bool,
+    /// Its servers know ranges.
+    pub ranges: bool,
     /// Bit n: node n does not have it.
     pub missing: u32,
 }
@@ -112,7 +114,13 @@ impl Server {
         self.jobs.is_empty() && self.input.is_empty()
     }
 
-    /// Another process in its place: it knows nothing of the connections of this one.
+    /// Whether it is in the middle of a response.
+    pub fn is_saying(&self) -> bool {
+        self.started
+    }
+
+    /// One that knows nothing of the connections of this one: another process in its place, or the
+    /// same with a new connection.
     pub fn restarted(&self) -> Self {
         Server {
             input: Vec::new(),
@@ -216,7 +224,7 @@ impl Server {
             end = o.len;
             chunked = o.chunked;
             head = match range {
-                Some((a, b)) if !o.chunked => {
+                Some((a, b)) if !o.chunked && o.ranges => {
                     at = a.parse().unwrap_or(0);
                     end = b.parse::<u64>().map_or(o.len, |b| (b + 1).min(o.len));
                     format!(
@@ -513,7 +521,7 @@ impl Client {
         let number = |name: &str| field(name).and_then(|v| v.parse::<u64>().ok());
         let r = &self.requests[self.at];
         let o = &objects[r.id];
-        let range = r.range.filter(|_| !o.chunked);
+        let range = r.range.filter(|_| !o.chunked && o.ranges);
         (self.pos, self.end) = match range {
             Some((a, b)) => (a, b.map_or(o.len, |b| (b + 1).min(o.len))),
             None => (0, o.len),

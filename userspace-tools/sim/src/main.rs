@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later OR MIT
 
-//! Replays one case: `holdfast-sim --seed N [--far | --process] [--trace]`.
+//! Replays one case: `holdfast-sim --seed N [--far | --process | --replay] [--trace]`.
 
 use holdfast_sim::scenario::Scenario;
 use holdfast_sim::world::{Outcome, World};
@@ -13,13 +13,18 @@ fn main() {
         args.get(at + 1)?.parse::<u64>().ok()
     };
     let Some(seed) = value("--seed") else {
-        eprintln!("usage: holdfast-sim --seed N [--far | --process] [--loss PERMILLE] [--gso BYTES] [--trace]");
+        eprintln!(
+            "usage: holdfast-sim --seed N [--far | --process | --replay] [--loss PERMILLE] \
+             [--gso BYTES] [--trace]"
+        );
         std::process::exit(2);
     };
     let mut sc = if has("--far") {
         Scenario::far(seed)
     } else if has("--process") {
         Scenario::process(seed)
+    } else if has("--replay") {
+        Scenario::replay(seed)
     } else {
         Scenario::new(seed)
     };

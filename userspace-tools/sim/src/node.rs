@@ -203,6 +203,7 @@ impl Node {
             }
         } else if p.has(flags::SYN) && !p.has(flags::ACK) && now >= self.listens {
             self.orphaned = false;
+            self.server = self.server.restarted();
             let mut cfg = self.cfg.clone();
             cfg.isn = cfg.isn.wrapping_add((now as u32).wrapping_mul(977));
             let mut sock = Sock::accept(cfg, p, now);
@@ -234,8 +235,19 @@ impl Node {
         }
     }
 
-    /// Lets application and socket work.
+    /// Lets application and socket work, for as long as what it says is taken at once.
     pub fn poll(&mut self, objects: &[Object], now: u64) {
+        loop {
+            self.poll_once(objects, now);
+            let more = self.server.is_saying() && !self.orphaned;
+            let taken = |s: &Sock| s.state == State::Open && s.queued() == 0;
+            if !more || !self.sock.as_ref().is_some_and(taken) {
+                break;
+            }
+        }
+    }
+
+    fn poll_once(&mut self, objects: &[Object], now: u64) {
         let mut out = Vec::new();
         if let Some(sock) = &mut self.sock {
             sock.tick(now);

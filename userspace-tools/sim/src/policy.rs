@@ -27,6 +27,7 @@ const LATER: u64 = 10_000;
 /// The daemon of one node, as far as one flow is concerned.
 pub struct Daemon {
     strict: bool,
+    deterministic: bool,
     tracker: Option<Tracker>,
     /// What the peers gave us.
     pub store: Option<Record>,
@@ -94,9 +95,10 @@ fn options(h: &Handshake) -> TcpOptions {
 
 impl Daemon {
     /// A daemon that has just started.
-    pub fn new(strict: bool) -> Self {
+    pub fn new(strict: bool, deterministic: bool) -> Self {
         Daemon {
             strict,
+            deterministic,
             tracker: None,
             store: None,
             sent: 0,
@@ -242,15 +244,10 @@ impl Daemon {
                     tsecr,
                     heard: time,
                 });
-                self.tracker = Some(Tracker::opened(
-                    key,
-                    0,
-                    options(&h),
-                    clock,
-                    self.strict,
-                    ack,
-                    pos,
-                ));
+                let mut tracker =
+                    Tracker::opened(key, 0, options(&h), clock, self.strict, ack, pos);
+                tracker.declare(self.deterministic);
+                self.tracker = Some(tracker);
                 self.committed = self.strict.then_some(pos);
                 self.replicate(now);
             }
@@ -302,6 +299,7 @@ impl Daemon {
                 }
             }
             Kind::Answer => self.answer(node, e, now),
+            Kind::Spliced => self.recovery = None,
             Kind::Lost => self.lost(node, pos, now),
             Kind::Failed if e.log.window == Counter::GhostLost as u32 => {
                 self.retry = Some(now + 50_000);
@@ -483,7 +481,7 @@ impl Daemon {
     }
 
     fn try_join(&mut self, node: &mut Node, now: u64) {
-        if node.phase() != Some(Phase::Ghost) {
+        if !node.flow.as_ref().is_some_and(Flow::waits_for_join) {
             return;
         }
         let Some(r) = &mut self.recovery else { return };
@@ -515,15 +513,19 @@ impl Daemon {
 
     fn join(&mut self, node: &mut Node, join: Join, now: u64) {
         node.prefix = join.prefix;
-        let (len, answer) = (node.prefix.len() as u32, join.answer_length);
+        let (len, answer, skip) = (node.prefix.len() as u32, join.answer_length, join.skip);
         let (start, end) = (Some(join.object_start), join.object_end);
         let before = std::mem::replace(&mut self.committed, end.filter(|_| self.strict));
-        match node.with_flow(now, |f, env, fx| f.join(answer, len, start, end, env, fx)) {
+        match node.with_flow(now, |f, env, fx| {
+            f.join(answer, skip, len, start, end, env, fx)
+        }) {
             Some(Ok(())) => {
                 let mut record = join.record;
                 record.generation = self.recovery.as_ref().map_or(1, |r| r.generation);
                 self.adopt(record, now);
-                self.recovery = None;
+                if skip == 0 {
+                    self.recovery = None;
+                }
             }
             Some(Err(Misfit::Again)) => {
                 self.committed = before;

@@ -83,6 +83,8 @@ pub struct Scenario {
     pub crashes: Vec<Crash>,
     /// Records are safe before bytes leave.
     pub strict: bool,
+    /// The service declares that it always answers alike.
+    pub deterministic: bool,
     /// How long bytes are held, in milliseconds.
     pub hold_ms: u32,
     /// The objects of the servers.
@@ -185,6 +187,7 @@ impl Scenario {
                 },
                 etag: plain || rng.permille(700),
                 chunked: !plain && rng.permille(300),
+                ranges: true,
                 missing: if !plain && rng.permille(200) { 2 } else { 0 },
             })
             .collect();
@@ -241,6 +244,7 @@ impl Scenario {
             nodes,
             crashes,
             strict: rng.permille(930),
+            deterministic: false,
             hold_ms: 2000,
             think: rng.pick(&[0, 0, 1000, 30_000, 300_000]),
             head_pad: rng.pick(&[0, 200, 200, 1000, 6000]),
@@ -284,7 +288,36 @@ impl Scenario {
     /// A case in which processes die besides machines, or in place of them.
     pub fn process(seed: u64) -> Scenario {
         let mut sc = Scenario::new(seed);
-        let rng = &mut Rng::new(mix(seed ^ 0x9_0c35));
+        sc.let_processes_die(&mut Rng::new(mix(seed ^ 0x9_0c35)));
+        sc
+    }
+
+    /// A case of a service that always answers alike, in ways of which hardly any can be continued
+    /// by a range.
+    pub fn replay(seed: u64) -> Scenario {
+        let mut sc = Scenario::new(seed);
+        let rng = &mut Rng::new(mix(seed ^ 0x4e_91a7));
+        sc.deterministic = true;
+        for o in &mut sc.objects {
+            (o.chunked, o.etag, o.ranges) = rng.pick(&[
+                (true, true, false),
+                (true, false, false),
+                (false, false, true),
+                (false, false, false),
+                (false, true, false),
+                (false, true, true),
+            ]);
+            o.missing = 0;
+        }
+        // Where the end is not known, the close of a dying process is the end.
+        if sc.objects.iter().all(|o| !o.chunked) && rng.permille(500) {
+            sc.let_processes_die(rng);
+        }
+        sc
+    }
+
+    fn let_processes_die(&mut self, rng: &mut Rng) {
+        let sc = self;
         let process = |rng: &mut Rng| {
             rng.permille(700).then(|| Process {
                 rst: rng.permille(400),
@@ -311,7 +344,6 @@ impl Scenario {
             left -= dies.min(left);
             keep
         });
-        sc
     }
 
     /// A case whose client is beyond 4 GiB of one response.
@@ -324,6 +356,7 @@ impl Scenario {
             len,
             etag: true,
             chunked: false,
+            ranges: true,
             missing: 0,
         }];
         sc.requests = vec![Request {
@@ -447,7 +480,14 @@ impl Scenario {
         n.trace = false;
         let flow: FlowKey = crate::policy::flow_key(&n);
         let request = Client::text(&self.requests[0]);
-        let made = object(&request, Asked::Whole, false, t.start, t.head.as_bytes());
+        let made = object(
+            &request,
+            Asked::Whole,
+            false,
+            t.start,
+            t.head.as_bytes(),
+            false,
+        );
         let made = made.ok().flatten().expect("the head is complete");
         let here = t.start + t.head.len() as u64 + t.body;
         Record {
@@ -460,6 +500,7 @@ impl Scenario {
                 heard: 0,
             }),
             strict: true,
+            deterministic: false,
             request: position(self.client.isn) + 1,
             start: t.start,
             // The last checkpoint is up to 1 GiB old.

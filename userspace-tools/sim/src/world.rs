@@ -112,7 +112,9 @@ impl World {
                 n
             })
             .collect();
-        let daemons = (0..sc.nodes).map(|_| Daemon::new(sc.strict)).collect();
+        let daemons = (0..sc.nodes)
+            .map(|_| Daemon::new(sc.strict, sc.deterministic))
+            .collect();
         let (client, sock) = (Client::new(sc.requests.clone()), sc.client_sock());
         let mut w = World {
             rng: Rng::new(sc.seed ^ 0x5eed),

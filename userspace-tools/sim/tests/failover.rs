@@ -126,6 +126,17 @@ fn processes_that_die() {
     table.finish(began);
 }
 
+#[test]
+fn services_that_always_answer_alike() {
+    let (mut table, began) = (Table::default(), Instant::now());
+    let wanted = env("HOLDFAST_FAILOVERS", 10_000) / 5;
+    while table.failovers < wanted && table.cases < 3 * wanted {
+        let seed = seed(table.cases, wanted, table.failovers);
+        table.run(Scenario::replay(seed), " --replay");
+    }
+    table.finish(began);
+}
+
 /// Seeds that once failed, and what they found.
 #[test]
 fn regressions() {

@@ -291,9 +291,10 @@ impl Case<'_> {
                 // Most often as much as was taken: then it is done.
                 let answer = self.rng.pick(&[0, 0, 100, 1400, a]);
                 let end = self.rng.permille(500).then_some(b);
+                let skip = self.rng.pick(&[0, 0, 1, 5000, 1 << 33, b]);
                 if self
                     .flow
-                    .join(answer, len, Some(a), end, &env, &mut fx)
+                    .join(answer, skip, len, Some(a), end, &env, &mut fx)
                     .is_ok()
                 {
                     self.prefix = len;

@@ -132,6 +132,7 @@ fn record(n: u64, generation: u32) -> Record {
         options: TcpOptions::default(),
         clock: None,
         strict: true,
+        deterministic: false,
         request: 1000,
         start: 2000,
         acked: 2000,

@@ -34,8 +34,9 @@ fn record(rng: &mut Rng) -> Record {
             let sent = [HEAD, &noise(rng, extra)].concat();
             let end = start.wrapping_add(HEAD.len() as u64 + 100_000);
             let honest = rng.permille(600);
-            let way = match rng.below(4) {
+            let way = match rng.below(5) {
                 0 => Way::Stored,
+                2 => Way::Replay(rng.pick(&Doubt::ALL)),
                 1 => Way::None(rng.pick(&Doubt::ALL)),
                 _ => Way::Range {
                     first: if honest { 0 } else { number(rng, 0) },
@@ -78,6 +79,7 @@ fn record(rng: &mut Rng) -> Record {
             heard: number(rng, 0) as i64,
         }),
         strict: rng.permille(500),
+        deterministic: rng.permille(500),
         request,
         start,
         acked: number(rng, start),
@@ -132,6 +134,7 @@ fn tracker() {
         // As the kernel counts: from a sequence number on.
         let (c, s) = (rng.bits() >> 32, rng.bits() >> 32);
         let mut tracker = Tracker::opened(key(), 1, TcpOptions::default(), None, true, c, s);
+        tracker.declare(rng.permille(500));
         for _ in 0..rng.below(30) {
             let mut data = rng.pick(&[REQUEST, HEAD, ANSWER, b"x"]).to_vec();
             if rng.permille(200) {

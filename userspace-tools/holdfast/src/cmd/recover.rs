@@ -86,6 +86,14 @@ pub(crate) struct Recover {
     /// Bytes of the answer that the client does not get as they are
     #[arg(long, value_name = "N", requires = "request")]
     answer_length: Option<u64>,
+    /// Bytes of the answer behind those that are discarded, as the client has them already
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "0",
+        requires = "answer_length"
+    )]
+    skip: u64,
     /// File with what the client gets first, in their place
     #[arg(long, value_name = "FILE", requires = "answer_length")]
     prefix: Option<PathBuf>,
@@ -144,6 +152,7 @@ impl Recover {
                 key: flow.key,
                 prefix: prefix.as_deref().unwrap_or_default(),
                 answer_length,
+                skip: self.skip,
                 object_start: self.object_start,
                 object_end: self.object_end,
             };

@@ -133,6 +133,7 @@ fn state(state: &State) -> Value {
         State::Responding(o) => match &o.way {
             Way::Range { .. } => json!({"responding": "range", "end": o.end}),
             Way::Stored => json!({"responding": "stored", "end": o.end}),
+            Way::Replay(_) => json!({"responding": "replay", "end": o.end}),
             Way::None(why) => json!({"responding": "unprotected", "why": why.name(), "end": o.end}),
         },
     }

@@ -119,11 +119,8 @@ impl<K: Kernel> Engine<K> {
         };
         match judge(&rescue.record, ask, answer.bytes(), *fin) {
             Judgement::NeedMore => {}
-            // A server that dies while it answers may be back in a moment.
             Judgement::Refuse(Refusal::Closed) if rescue.tries < ASK_AGAIN => {
-                rescue.tries += 1;
-                self.count_of(key.service, "answers-broken-off");
-                self.locate(key, now);
+                self.ask_anew(key, now);
             }
             Judgement::Refuse(why) if why.is_of_the_server() => {
                 self.elsewhere(key, &why.to_string(), now);
@@ -154,7 +151,9 @@ impl<K: Kernel> Engine<K> {
         rescue.waits = false;
         let (
             Stage::Asking {
-                join: Some(join), ..
+                ask,
+                join: Some(join),
+                ..
             },
             Some(id),
         ) = (&rescue.stage, rescue.flow)
@@ -166,17 +165,50 @@ impl<K: Kernel> Engine<K> {
             key: *key,
             prefix: &join.prefix,
             answer_length: join.answer_length,
+            skip: join.skip,
             object_start: join.object_start,
             object_end: join.object_end,
         };
         match self.kernel.join(&splice) {
             Ok(()) => {
+                let skip = join.skip;
+                let stage = match skip {
+                    0 => Stage::Delivering,
+                    _ => Stage::Replaying { ask: ask.clone() },
+                };
                 rescue.record = join.record.clone();
-                self.rescues.set(key, Stage::Delivering, i64::MAX);
+                self.rescues.set(key, stage, i64::MAX);
+                if skip > 0 {
+                    let note = json!({"flow": key.to_string(), "bytes": skip});
+                    self.timeline.note("replaying", note);
+                    self.count_of(key.service, "replays");
+                }
             }
             // The rest of the answer is in the log; the next entry or tick tries again.
             Err(Refused::Again) => {}
             Err(e) => self.refuse(key, &format!("join: {e}"), Verdict::Reset),
+        }
+    }
+
+    /// A server that dies while it answers may be back in a moment.
+    fn ask_anew(&mut self, key: &FlowKey, now: i64) {
+        if let Some(rescue) = self.rescues.flows.get_mut(key) {
+            rescue.tries += 1;
+        }
+        self.count_of(key.service, "answers-broken-off");
+        self.locate(key, now);
+    }
+
+    /// A server has said less than the client has, or has stopped.
+    pub(super) fn broken_off(&mut self, key: &FlowKey, now: i64) {
+        let Some(rescue) = self.rescues.flows.get_mut(key) else {
+            return;
+        };
+        // It may have said much before that.
+        (rescue.patience, rescue.probed_until) = (None, None);
+        match rescue.search.peer() {
+            None if rescue.tries < ASK_AGAIN => self.ask_anew(key, now),
+            _ => self.elsewhere(key, &Refusal::Closed.to_string(), now),
         }
     }
 
@@ -202,6 +234,7 @@ impl<K: Kernel> Engine<K> {
         }
         self.restarts.is_back(&key);
         let mut tracker = Tracker::resume(rescue.record);
+        tracker.declare(self.is_deterministic(key.service));
         if tracker.record().strict && !self.is_strict(&key) {
             // What the dead node promised is not promised here.
             tracker.weaken();

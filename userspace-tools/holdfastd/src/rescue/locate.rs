@@ -84,7 +84,11 @@ impl<K: Kernel> Engine<K> {
         }
         if matches!(
             rescue.stage,
-            Stage::Asking { .. } | Stage::Waiting { .. } | Stage::Joining | Stage::Delivering
+            Stage::Asking { .. }
+                | Stage::Waiting { .. }
+                | Stage::Replaying { .. }
+                | Stage::Joining
+                | Stage::Delivering
         ) {
             return;
         }

@@ -64,6 +64,7 @@ fn what_the_local_server_lacks_the_next_one_has() {
     let join = Call::Join {
         prefix: Vec::new(),
         answer_length: RIGHT.len() as u64,
+        skip: 0,
         object_end: end,
     };
     assert_eq!(kernel.take(), vec![join]);

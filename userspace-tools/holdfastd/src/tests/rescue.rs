@@ -183,6 +183,7 @@ fn what_one_node_records_another_one_continues() {
     let join = Call::Join {
         prefix: b"body".to_vec(),
         answer_length,
+        skip: 0,
         object_end: Some(body + 1000),
     };
     assert_eq!(kernel.take(), vec![join]);

@@ -2,6 +2,7 @@
 
 //! The head of a response: where its content ends, and what tells its representation apart.
 
+use std::ops::Range;
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
@@ -57,6 +58,8 @@ impl Validator {
 pub struct ResponseHead {
     /// Bytes from the first interim response to the end of the final head.
     pub len: usize,
+    /// Where the final head begins: behind the interim ones.
+    pub start: usize,
     /// The status code.
     pub status: u16,
     /// Where its content ends.
@@ -99,12 +102,13 @@ pub fn parse_response(bytes: &[u8], to_head: bool) -> Result<Parsed<ResponseHead
             Err(httparse::Error::TooManyHeaders) => return Err(Doubt::TooLong),
             Err(_) => return Err(Doubt::Malformed),
         };
-        start += len;
+        let (begin, end) = (start, start + len);
+        start = end;
         match head.code {
             Some(101) => return Err(Doubt::Upgrade),
             Some(100..=199) => continue,
             Some(status @ 200..=599) => {
-                return final_head(start, status, &head, to_head).map(Parsed::Head);
+                return final_head(begin..end, status, &head, to_head).map(Parsed::Head);
             }
             _ => return Err(Doubt::Malformed),
         }
@@ -112,14 +116,15 @@ pub fn parse_response(bytes: &[u8], to_head: bool) -> Result<Parsed<ResponseHead
 }
 
 fn final_head(
-    len: usize,
+    place: Range<usize>,
     status: u16,
     head: &httparse::Response<'_, '_>,
     to_head: bool,
 ) -> Result<ResponseHead, Doubt> {
     let http10 = head.version == Some(0);
     let mut out = ResponseHead {
-        len,
+        len: place.end,
+        start: place.start,
         status,
         framing: Framing::Close,
         range: None,

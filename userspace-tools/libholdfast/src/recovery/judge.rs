@@ -4,7 +4,7 @@
 
 use super::{Ask, Join, Judgement, Refusal, Want};
 use crate::http::{
-    parse_request, parse_response, Doubt, Framing, Parsed, ResponseHead, HEAD_LIMIT,
+    parse_request, parse_response, same_content, Doubt, Framing, Parsed, ResponseHead, HEAD_LIMIT,
 };
 use crate::record::{object, Object, Record, State, Way};
 
@@ -27,8 +27,9 @@ fn weigh(record: &Record, ask: &Ask, answer: &[u8], fin: bool) -> Result<Option<
         (Want::Fresh, State::Requesting(request)) => fresh(record, request, answer),
         (Want::Stored, State::Responding(object)) => stored(record, object, ask, answer),
         (Want::Range { first, last }, State::Responding(object)) => {
-            ranged(record, object, ask.at, (*first, *last), answer, fin)
+            ranged(record, object, ask, (*first, *last), answer, fin)
         }
+        (Want::Replay, State::Responding(object)) => replayed(record, object, ask, answer, fin),
         // A plan for another state of the flow.
         _ => Err(Refusal::Ahead),
     }
@@ -47,6 +48,7 @@ fn joined(
     Join {
         prefix,
         answer_length: answer.len() as u64,
+        skip: 0,
         object_start,
         object_end,
         record,
@@ -58,7 +60,14 @@ fn fresh(record: &Record, request: &[u8], answer: &[u8]) -> Result<Option<Join>,
     let Ok(Parsed::Head(head)) = parse_request(request) else {
         return Err(Refusal::RequestLost);
     };
-    let made = match object(request, head.asked, head.is_head, record.start, answer) {
+    let made = match object(
+        request,
+        head.asked,
+        head.is_head,
+        record.start,
+        answer,
+        record.deterministic,
+    ) {
         Ok(None) => return Ok(None),
         Ok(Some(made)) => Ok(made),
         Err(doubt) => Err(doubt),
@@ -118,7 +127,7 @@ fn stored(
 fn ranged(
     record: &Record,
     object: &Object,
-    at: u64,
+    ask: &Ask,
     (first, last): (u64, u64),
     answer: &[u8],
     fin: bool,
@@ -127,6 +136,7 @@ fn ranged(
         total,
         validator,
         coding,
+        partial,
         ..
     } = &object.way
     else {
@@ -138,6 +148,10 @@ fn ranged(
     match head.status {
         206 => {}
         404 | 410 => return Err(Refusal::Missing(head.status)),
+        // It knows no ranges, and says all of it.
+        200 if record.deterministic && !*partial => {
+            return replayed(record, object, ask, answer, fin)
+        }
         other => return Err(Refusal::NotPartial(other)),
     }
     let length = last - first + 1;
@@ -159,7 +173,7 @@ fn ranged(
         return Err(Refusal::Closed);
     }
     // What the record has of the head goes first; what it has of the body must agree.
-    let delivered = usize::try_from(at - record.start).unwrap_or(usize::MAX);
+    let delivered = usize::try_from(ask.at - record.start).unwrap_or(usize::MAX);
     let head_len = object.head as usize;
     let rest = object.sent.get(delivered..head_len).unwrap_or_default();
     let recorded = object
@@ -176,4 +190,61 @@ fn ranged(
         object.end,
         |_| {},
     )))
+}
+
+/// The recorded answer once more: what the client has of it is discarded.
+fn replayed(
+    record: &Record,
+    object: &Object,
+    ask: &Ask,
+    answer: &[u8],
+    fin: bool,
+) -> Result<Option<Join>, Refusal> {
+    let Some(head) = head_of(answer, object.to_head)? else {
+        return Ok(None);
+    };
+    // It could be read when the record was made.
+    let was = head_of(&object.sent, object.to_head)?;
+    let Some(was) = was.filter(|was| was.len == object.head as usize) else {
+        return Err(Refusal::Ahead);
+    };
+    match head.status {
+        same if same == was.status => {}
+        404 | 410 => return Err(Refusal::Missing(head.status)),
+        other => return Err(Refusal::OtherStatus(other)),
+    }
+    if (&head.etag, &head.last_modified) != (&was.etag, &was.last_modified) {
+        return Err(Refusal::WrongValidator);
+    }
+    if !same_content((answer, &head), (&object.sent, &was)) {
+        return Err(Refusal::OtherContent);
+    }
+    let (body, recorded) = (&answer[head.len..], &object.sent[was.len..]);
+    if matches!(head.framing, Framing::Length(n) if (body.len() as u64) > n) {
+        return Err(Refusal::Answer(Doubt::Framing));
+    }
+    if recorded.iter().zip(body).any(|(a, b)| a != b) {
+        return Err(Refusal::WrongBytes);
+    }
+    let whole = matches!(head.framing, Framing::Length(n) if body.len() as u64 == n);
+    // All that can be compared is; but a server does not fill a window to its end.
+    let compared = body.len() >= recorded.len() || answer.len() >= ask.window as usize / 2;
+    if !compared && !whole {
+        return Ok(None);
+    }
+    let delivered = ask.at - record.start;
+    let rest = usize::try_from(delivered)
+        .ok()
+        .and_then(|from| object.sent.get(from..was.len))
+        .unwrap_or_default();
+    let has = delivered.saturating_sub(was.len as u64);
+    let seen = body.len() as u64;
+    if fin && (seen < has || matches!(head.framing, Framing::Length(_)) && !whole) {
+        return Err(Refusal::Closed);
+    }
+    let fresh = usize::try_from(has).ok().and_then(|from| body.get(from..));
+    let prefix = [rest, fresh.unwrap_or_default()].concat();
+    let mut join = joined(record, prefix, answer, object.end, |_| {});
+    join.skip = has.saturating_sub(seen);
+    Ok(Some(join))
 }

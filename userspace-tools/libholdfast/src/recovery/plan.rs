@@ -103,6 +103,7 @@ fn answered(record: &Record, object: &Object, at: u64, word: Word) -> Plan {
         })
     };
     match (&object.way, object.end) {
+        (Way::Replay(_), _) => ask(object.request.clone(), WHOLE_WINDOW, Want::Replay),
         (Way::None(doubt), _) => Plan::Refuse(Refusal::Unprotected(*doubt)),
         (Way::Stored, _) => ask(object.request.clone(), WHOLE_WINDOW, Want::Stored),
         (Way::Range { .. }, None) => Plan::Refuse(Refusal::Unprotected(Doubt::UnknownLength)),

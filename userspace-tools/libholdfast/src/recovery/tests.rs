@@ -2,10 +2,12 @@
 
 //! Whole continuations between two servers that may differ.
 
+mod replay;
+
 use super::*;
 use crate::http::{parse_request, Asked, Parsed};
 use crate::record::tests::record;
-use crate::record::{object, State};
+use crate::record::{object, State, Way};
 use proptest::prelude::*;
 
 const GET: &[u8] = b"GET /file HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -72,7 +74,7 @@ fn responding(request: &[u8], response: &[u8], seen: usize) -> Record {
         Ok(Parsed::Head(h)) => h.asked,
         other => panic!("{other:?}"),
     };
-    let o = object(request, asked, false, START, &response[..seen])
+    let o = object(request, asked, false, START, &response[..seen], false)
         .unwrap()
         .unwrap();
     record(START, State::Responding(o))
@@ -415,7 +417,7 @@ fn what_was_unprotected_stays_so() {
     let want = Plan::Refuse(Refusal::Unprotected(Doubt::Tls));
     assert_eq!(plan(&r, word(START, 0)), want);
     let chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
-    let o = object(GET, Asked::Whole, false, START, chunked)
+    let o = object(GET, Asked::Whole, false, START, chunked, false)
         .unwrap()
         .unwrap();
     let r = record(START, State::Responding(o));

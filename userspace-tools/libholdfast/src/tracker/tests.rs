@@ -299,6 +299,23 @@ fn a_chunked_response_is_counted_and_the_next_one_is_protected() {
 }
 
 #[test]
+fn a_request_behind_a_response_that_would_be_said_again_is_told_at_once() {
+    let chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n";
+    let req = REQ + GET.len() as u64;
+    for (deterministic, told) in [(true, Action::Replicate), (false, Action::ReplicateSoon)] {
+        let mut t = asked(GET);
+        t.declare(deterministic);
+        let got = s2c(&mut t, START, req, chunked);
+        assert_eq!(
+            got.contains(&Action::Count(Doubt::UnknownLength)),
+            !deterministic
+        );
+        begin(&mut t, req, START + 777);
+        assert_eq!(c2s(&mut t, req, GET), vec![told]);
+    }
+}
+
+#[test]
 fn an_object_where_none_can_begin_ends_protection() {
     let mut t = asked(GET);
     committed(&s2c(&mut t, START, REQ + GET.len() as u64, OK));

@@ -146,6 +146,8 @@ pub struct Join<'a> {
     pub prefix: &'a [u8],
     /// Bytes of the answer that the prefix accounts for.
     pub answer_length: u64,
+    /// Bytes of it behind those that the client has already.
+    pub skip: u64,
     /// Position of the first byte of the response.
     pub object_start: Option<u64>,
     /// Position after its last byte.
@@ -160,6 +162,12 @@ impl Join<'_> {
             w.bytes(nl::A_FLOW_PREFIX, self.prefix);
         }
         w.u64(nl::A_FLOW_ANSWER_LENGTH, self.answer_length);
+        put_some(
+            w,
+            Writer::u64,
+            nl::A_FLOW_SKIP,
+            Some(self.skip).filter(|n| *n > 0),
+        );
         put_some(w, Writer::u64, nl::A_FLOW_OBJECT_START, self.object_start);
         put_some(w, Writer::u64, nl::A_FLOW_OBJECT_END, self.object_end);
     }

@@ -141,9 +141,9 @@ impl World {
             let why = if r.split.is_some() || r.pad > 400 {
                 // Bytes behind a pause are acknowledged before they are recorded.
                 "request in pieces"
-            } else if o.chunked {
+            } else if o.chunked && !self.sc.deterministic {
                 "chunked"
-            } else if !o.etag {
+            } else if !o.etag && !self.sc.deterministic {
                 "no validator"
             } else if lacks(&self.nodes[dead], o)
                 || self.nodes.iter().all(|n| !n.alive || lacks(n, o))
