@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later OR MIT
 # holdfast-test: guest kernel=stock sample=debug,next timeout=240
 # Every kind of answer, through the death of its server and without (topology: lib/site.sh;
-# outcomes: Documentation/answers.md).
+# outcomes: Documentation/answers.md). Those of a service that is declared deterministic: declared.sh.
 set -euo pipefail
 . "$(dirname "$0")/lib/site.sh"
 lib=$(dirname "$0")/lib
@@ -16,7 +16,7 @@ HOLD_MS=1000
 site_up a b
 site_start
 echo "--- nobody dies"
-in_ns client python3 "$lib/answers.py" ask small
+in_ns client python3 "$lib/answers.py" ask any small
 echo "--- the server dies"
 in_ns client nft -f - <<-NFT
 	table inet narrow {
@@ -26,7 +26,7 @@ in_ns client nft -f - <<-NFT
 		}
 	}
 NFT
-in_ns client python3 "$lib/answers.py" ask "$SIZE" "$SITE/ready" "$SITE/go" "$SITE/b.log" &
+in_ns client python3 "$lib/answers.py" ask any "$SIZE" "$SITE/ready" "$SITE/go" "$SITE/b.log" &
 table=$!
 dropped() {
 	prints 'packets [1-9]' in_ns client nft list table inet narrow

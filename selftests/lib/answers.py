@@ -1,16 +1,18 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later OR MIT
-"""answers.py serve [stall] [mptcp] [port=N] | ask small|full [READY GO LOG]: every kind of answer, from a server that
-says the same bytes on every node, and the clients that want them (lib/matrix.py).
+"""answers.py serve [stall] [mptcp] [port=N] | ask any|declared small|full [READY GO LOG]: every kind of answer, from a
+server that says the same bytes on every node, but for what is named `other-...`, and the clients that want them
+(lib/matrix.py).
 
-With `stall` a server stops in the middle of each long answer, so that its clients are there when it
-dies; requests that say "?calm" are answered whole.
+With `stall` a server is the first one, and stops in the middle of each long answer, so that its clients are there when
+it dies; requests that say "?calm" are answered whole.
 """
 
 import re
 import socket
 import sys
 import threading
+from dataclasses import replace
 
 from matrix import Case, Exact, Matrix
 
@@ -19,8 +21,9 @@ HALF = len(BODY) // 2
 TAG = '"v1"'
 DATE = "Date: Sun, 06 Nov 1994 10:00:00 GMT"
 OLD = "Sun, 06 Nov 1994 08:49:37 GMT"
-CALM = len(sys.argv) == 3  # nobody is to die
-REASONS = {200: "OK", 204: "No Content", 206: "Partial Content", 304: "Not Modified", 404: "Not Found"}
+CALM = len(sys.argv) == 4  # nobody is to die
+FIRST = "stall" in sys.argv or sys.argv[1] == "ask"  # what `other-...` says differs from server to server
+REASONS = {503: "Service Unavailable", 200: "OK", 204: "No Content", 206: "Partial Content", 304: "Not Modified", 404: "Not Found"}
 
 
 def head(status: int, *fields: str) -> bytes:
@@ -71,6 +74,8 @@ def answer(request: bytes) -> tuple[bytes, bool]:
             said = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" + ranges(text, [tag], TAG)
         case "/weak":
             said = head(200, length, "ETag: W/" + TAG) + BODY
+        case "/no-ranges":
+            said = head(200, length, tag) + BODY
         case "/none":
             said = head(200, length) + BODY
         case "/chunked":
@@ -81,6 +86,19 @@ def answer(request: bytes) -> tuple[bytes, bool]:
             said = head(200, "Content-Encoding: gzip", "Transfer-Encoding: chunked") + chunked(BODY)
         case "/close":
             return head(200, tag, "Connection: close") + BODY, True
+        case "/other-bytes":
+            body = BODY if FIRST else BODY.replace(b"5", b"6", 1)
+            said = head(200, "Transfer-Encoding: chunked") + chunked(body)
+        case "/other-end":
+            return head(200, "Connection: close") + BODY[: None if FIRST else HALF // 2], True
+        case "/other-tag":
+            said = head(200, length, "ETag: W/" + (TAG if FIRST else '"v2"')) + BODY
+        case "/other-type":
+            said = head(200, length, f"Content-Type: text/{'plain' if FIRST else 'html'}") + BODY
+        case "/other-object":
+            said = head(200 if FIRST else 404, length) + BODY
+        case "/other-mood":
+            said = head(200 if FIRST else 503, length) + BODY
         case "/404":
             said = head(404, "Content-Length: 9") + b"not here\n"
         case "/long-404":
@@ -152,10 +170,48 @@ def idle(name: str, path: str, *fields: str, outcome: str = "continued", why: st
     return Case(name, [get(path, *fields, **more), get("/tag?calm")], None, outcome, why)
 
 
-def cases() -> list[Case]:
-    """The table (Documentation/answers.md)."""
+def unlike() -> list[Case]:
+    """Answers of which no range can be asked for: continued only where the service is declared
+    deterministic."""
     length, validator = "unprotected (unknown-length)", "unprotected (no-validator)"
-    lost = [("Range: bytes=0-49999,100000-149999", "unprotected (ranges)"), ("X: y", "unprotected (ranges)")]
+    several = "Range: bytes=0-49999,100000-149999"
+    return [
+        long("200, weak tag", "/weak", outcome="reset", why=validator),
+        long("200, no validator", "/none", outcome="reset", why=validator),
+        long("206, several ranges", "/tag", several, outcome="reset", why="unprotected (ranges)"),
+        long("chunked", "/chunked", outcome="reset", why=length),
+        long("compressed and chunked", "/gzip-chunked", outcome="reset", why=length),
+        long("until close", "/close", outcome="reset", why=length),
+        long("404, long", "/long-404", outcome="reset", why="unprotected (status)"),
+        # By its next request, if that is there first, or by its framing.
+        idle("chunked, then idle", "/chunk", outcome="reset", why="unprotected ("),
+    ]
+
+
+def declared() -> list[Case]:
+    """The table of a service that is declared deterministic, whether it is or not."""
+    table = [replace(case, outcome="continued", why="", waits=case.held is None) for case in unlike()]
+    table += [
+        long("200, strong tag", "/tag"),
+        long("200, strong tag, no ranges", "/no-ranges"),
+        long("other bytes", "/other-bytes", outcome="reset", why="wrong-bytes"),
+        long("ends sooner", "/other-end", outcome="reset", why="closed"),
+        long("another tag", "/other-tag", outcome="reset", why="wrong-validator"),
+        long("another type", "/other-type", outcome="reset", why="other-content"),
+        long("not there", "/other-object", outcome="reset", why="missing (status 404)"),
+        long("another status", "/other-mood", outcome="reset", why="other-status (status 503)"),
+        long("answer to POST", "/tag", "Content-Length: 4", method="POST", body=b"abcd", outcome="reset", why="unprotected (method)"),
+    ]
+    request, said = get("/never")
+    table.append(Case("no byte of the answer", [(request, said)], -1))
+    # As 404 below: it dies while the head is on its way.
+    request, said = get("/chunked")
+    table.append(Case("chunked, lost on its way", [(request, said)], -1, local_port=45001 * (not CALM)))
+    return table
+
+
+def cases() -> list[Case]:
+    """The table of any other (Documentation/answers.md)."""
     twice = get("/tag")[0] + get("/tag?calm")[0]
     table = [
         long("200, strong tag", "/tag"),
@@ -165,13 +221,7 @@ def cases() -> list[Case]:
         long("200, compressed", "/gzip"),
         long("103 before 200", "/early"),
         long("conditional request", "/tag", 'If-None-Match: "v0"'),
-        long("200, weak tag", "/weak", outcome="reset", why=validator),
-        long("200, no validator", "/none", outcome="reset", why=validator),
-        long("206, several ranges", "/tag", lost[0][0], outcome="reset", why=lost[0][1]),
-        long("chunked", "/chunked", outcome="reset", why=length),
-        long("compressed and chunked", "/gzip-chunked", outcome="reset", why=length),
-        long("until close", "/close", outcome="reset", why=length),
-        long("404, long", "/long-404", outcome="reset", why="unprotected (status)"),
+        *unlike(),
         long("answer to POST", "/tag", "Content-Length: 4", method="POST", body=b"abcd", outcome="reset", why="unprotected (method)"),
         long("request of 20 KB", "/tag", "X: " + "y" * 20_000, outcome="reset", why="unprotected (too-long)"),
         idle("HEAD, then idle", "/tag", method="HEAD"),
@@ -180,8 +230,6 @@ def cases() -> list[Case]:
         idle("404, then idle", "/404"),
         idle("200 without bytes, then idle", "/empty"),
         idle("200, then idle", "/tag?calm"),
-        # By its next request, if that is there first, or by its framing.
-        idle("chunked, then idle", "/chunk", outcome="reset", why="unprotected ("),
         idle("POST, then idle", "/tag?calm", "Content-Length: 4", method="POST", body=b"abcd", outcome="reset", why="unprotected (method)"),
     ]
     request, said = get("/never")
@@ -202,13 +250,14 @@ def main() -> None:
     if sys.argv[1] == "serve":
         ports = [int(word[5:]) for word in sys.argv if word.startswith("port=")]
         serve("stall" in sys.argv, *(ports or [80]))
-    table = cases()
-    if sys.argv[2] == "full":
-        table += cases()
+    made = declared if sys.argv[2] == "declared" else cases
+    table = made()
+    if sys.argv[3] == "full":
+        table += made()
         for case in table[: len(table) // 2]:
             case.host = "fd00::80"
             case.local_port += bool(case.local_port)
-    Matrix(table, sys.argv[3:]).run()
+    Matrix(table, sys.argv[4:]).run()
 
 
 main()

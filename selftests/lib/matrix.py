@@ -91,6 +91,7 @@ class Case:
     prepare: Callable[[socket.socket], None] = lambda s: None
     half_close: bool = False  # the client says that it has no more to ask
     stops: bool = False  # it reads no more from `held` on until another server waits for it, and long
+    waits: bool = False  # it asks again when its connection goes on with another server
     protocol: int = 0  # of its socket, if not TCP
     act: Callable[["Matrix", "Case", socket.socket], str] | None = None  # what it does instead of `talk`
     before: Callable[["Case"], None] | None = None  # ahead of its connection
@@ -167,6 +168,8 @@ class Matrix:
                     if number:
                         case.ready.set()
                         self.await_go()
+                        while case.waits and not self.calm and "spliced" not in "".join(self.happened(case)):
+                            time.sleep(0.1)
                     s.sendall(request)
                     if case.half_close:
                         s.shutdown(socket.SHUT_WR)

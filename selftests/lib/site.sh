@@ -274,7 +274,8 @@ size_over() {
 steady_begin() {
 	local family
 	in_ns client tcpdump -qUni eth0 -w "$SITE/steady.pcap" \
-		'tcp[tcpflags] & (tcp-syn|tcp-rst) != 0 or (ip6[6] == 6 and ip6[53] & 6 != 0)' 2>/dev/null &
+		'(host 10.0.0.9 or host fd00::9) and
+		 (tcp[tcpflags] & (tcp-syn|tcp-rst) != 0 or (ip6[6] == 6 and ip6[53] & 6 != 0))' 2>/dev/null &
 	until_true 60 test -s "$SITE/steady.pcap"
 	for family in V4 V6; do
 		in_ns client python3 "$LIB/steady.py" "${!family}" /big "$SITE/$family" 1500000 \
