@@ -6,8 +6,8 @@ the fewest instructions of a round trip of two packets (all of it: the program, 
 module; the guest's clock counts them), and the memory of the kernel.
 """
 
-from . import guestside
-from .report import table, verdict
+from . import guestside, svg
+from .report import plot, table, verdict
 
 COUNTS = (1, 1_000, 10_000, 100_000)
 MANY = COUNTS[-1]
@@ -21,7 +21,7 @@ def measure(quick: bool) -> dict:
 
 
 def render(data: dict) -> str:
-    """A table."""
+    """A table and a plot."""
     found = data["counts"]
     first = next(f for f in found if f["flows"] >= 1000)
     rows = []
@@ -31,6 +31,8 @@ def render(data: dict) -> str:
         rows.append([f"{f['flows']:,}", f"{f['round']:,}", f"{f['round'] / first['round']:.3f}",
                      f"{each:,.0f}" if f["flows"] >= 1000 else "-", slabs if f["flows"] >= 1000 else ""])  # fmt: skip
     text = table(["flows", "instructions of a round trip", "of that with 1,000", "bytes a flow", "of which in slab caches"], rows)
+    points = [(f["flows"], f["round"]) for f in found]
+    text += "\n" + plot("flows", svg.lines({"round trip": points}, "flows", "instructions of a round trip", x_log=True))
     last = found[-1]
     each = last["memory"] / last["flows"]
     change = abs(last["round"] / first["round"] - 1)

@@ -39,6 +39,8 @@ def lines(command: str, timeout: float, name: str, mem: int = 2048) -> list[dict
             print(f"  | {command}: exit status {result.status}\n{result.err}", file=sys.stderr)
     finally:
         guest.stop()
+    if not found:
+        raise RuntimeError(f"{command} found nothing")
     if problems := guest.problems():
         raise RuntimeError(f"the guest's kernel complained:\n{problems}")
     return found

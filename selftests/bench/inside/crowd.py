@@ -6,6 +6,7 @@ A line of JSON: for each, how long after the death it had its next byte, in mill
 """
 
 import json
+import resource
 import selectors
 import socket
 import sys
@@ -15,8 +16,9 @@ from site_ns import V4, Site, now, numbered, until
 
 COUNT = int(sys.argv[1])
 HEAD = 64 << 10  # bytes that each has before the death
-site = Site("a", "b", before="HEARTBEAT=(50 6); DAEMON_ARGS=(--log-json); ulimit -n 65536 || true")
-site.run("""eval "$(declare -f nginx_start | sed 's/worker_connections 4096/worker_connections 40000/')" """)
+FILES = 2 * COUNT + 1000  # nginx has the object open for each connection
+resource.setrlimit(resource.RLIMIT_NOFILE, (FILES, FILES))
+site = Site("a", "b", before=f"HEARTBEAT=(50 6); DAEMON_ARGS=(--log-json); NGINX_CONNECTIONS={FILES}")
 for node in ("a", "b"):
     site.run(f"in_ns {node} sysctl -qw net.ipv4.tcp_wmem='4096 16384 32768' net.core.somaxconn=16384 net.ipv4.tcp_max_syn_backlog=32768")
 site.run("in_ns client sysctl -qw net.ipv4.ip_local_port_range='1100 65000'")

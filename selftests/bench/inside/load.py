@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later OR MIT
 """load.py ROUNDS SECONDS: wrk and curl against four groups of servers that differ only in what Holdfast
-does for them, in turn. The module is loaded; in namespace "a" there is no service.
+does for them, in turn, and once more against the first one while the module is not loaded. In its
+namespace "a" there is no service.
 
 A line of JSON for each measurement.
 """
@@ -12,17 +13,14 @@ import re
 import subprocess
 import sys
 
-from site_ns import Site
+from site_ns import Site, until
 
-ROUNDS, SECONDS = int(sys.argv[1]), int(sys.argv[2])
-# Each with the nodes of its group and what its services say. The first is the base.
-GROUPS = {
-    "none": ("a", "", None),
-    "observe": ("b", "c", 'mode = "observe"'),
-    "strict": ("d", "e", 'commit = "strict"'),
-    "eager": ("f", "g", 'commit = "eager"'),
-}
-ADDRESS = {"none": "10.0.0.1", "observe": "10.0.0.82", "strict": "10.0.0.83", "eager": "10.0.0.84"}
+ROUNDS, SECONDS = int(sys.argv[1]), float(sys.argv[2])
+# The base, and what is the same but for the module.
+BASE, IDLE = "none", "idle"
+# Each with the nodes of its group and what its services say.
+GROUPS = {"observe": ("b", "c", 'mode = "observe"'), "strict": ("d", "e", 'commit = "strict"'), "eager": ("f", "g", 'commit = "eager"')}
+ADDRESS = {BASE: "10.0.0.1", IDLE: "10.0.0.1", "observe": "10.0.0.82", "strict": "10.0.0.83", "eager": "10.0.0.84"}
 SIZES = {"1 KiB": 1 << 10, "64 KiB": 64 << 10, "1 MiB": 1 << 20, "100 MiB": 100 << 20}
 # Object and connections at once; one connection tells latency, several tell throughput.
 CASES = [("1 KiB", 1), ("1 KiB", 8), ("64 KiB", 1), ("64 KiB", 8), ("1 MiB", 4), ("100 MiB", 1)]
@@ -33,14 +31,28 @@ site = Site(*"abcdefg", before=f"{numbers}; CLIENTS=(client)")
 for name, size in SIZES.items():
     with open(site.www / name.replace(" ", ""), "wb") as file:
         file.truncate(size)
-site.run('ALL=("${NODES[@]}")')
-site.run("serve a")
-for name, (first, second, more) in list(GROUPS.items())[1:]:
-    last = ADDRESS[name].rsplit(".", 1)[1]
-    site.run(f"NODES=({first} {second}); V4={ADDRESS[name]}; V6=fd00::{last}; SERVICE_MORE='{more}'")
-    site.run(f"for n in {first} {second}; do serve $n; daemon_start $n; until_true 20 test -S $SITE/$n.sock; done")
-    site.run(f"until_true 30 owns {first}; until_true 20 in_ns client curl -sf -o /dev/null http://$V4/")
-site.run('NODES=("${ALL[@]}")')
+for name in "abcdefg":
+    site.run(f"serve {name}")
+
+
+def loaded() -> None:
+    """With the module, and services that are ready."""
+    site.run('[ -e /sys/module/holdfast ] || insmod "$HOLDFAST_KO"')
+    site.run('ALL=("${NODES[@]}")')
+    for name, (first, second, more) in GROUPS.items():
+        last = ADDRESS[name].rsplit(".", 1)[1]
+        site.run(f"NODES=({first} {second}); V4={ADDRESS[name]}; V6=fd00::{last}; SERVICE_MORE='{more}'")
+        site.run(f"for n in {first} {second}; do rm -f $SITE/$n.sock; daemon_start $n; until_true 20 test -S $SITE/$n.sock; done")
+        site.run("until_true 30 in_ns client curl -sf -o /dev/null http://$V4/")
+    site.run('NODES=("${ALL[@]}")')
+    # Who only observes does not get ready.
+    for first, second, _ in (GROUPS["strict"], GROUPS["eager"]):
+        until(lambda: site.ready(first) or site.ready(second), 60, 0.05)
+
+
+def unloaded() -> None:
+    """Without. The addresses of services stay where they are."""
+    site.run("pkill -KILL holdfastd; until_true 60 rmmod holdfast")
 
 
 def said(pattern: str, text: str) -> float:
@@ -50,8 +62,9 @@ def said(pattern: str, text: str) -> float:
 
 
 def wrk(url: str, connections: int) -> dict:
-    """Requests and latencies."""
-    command = ["ip", "netns", "exec", "client", "wrk", "-t1", f"-c{connections}", f"-d{SECONDS}s", "--latency", url]
+    """Requests and latencies. wrk itself counts in whole seconds; an interrupt ends it well."""
+    command = ["ip", "netns", "exec", "client", "timeout", "--preserve-status", "-sINT", str(SECONDS)]
+    command += ["wrk", "-t1", f"-c{connections}", "-d60s", "--latency", url]
     done = subprocess.run(command, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     out = done.stdout
     if done.returncode:
@@ -73,14 +86,22 @@ def one(name: str, size: str, connections: int) -> dict:
     return curl(url) if size == "100 MiB" else wrk(url, connections)
 
 
-ping = subprocess.run("ip netns exec d ping -qc200 -i0.002 10.0.0.5", shell=True, check=True, stdout=subprocess.PIPE, text=True)
-print(json.dumps({"ping": float(re.search(r"= [\d.]+/([\d.]+)/", ping.stdout)[1])}), flush=True)
-for name in GROUPS:
-    one(name, "1 KiB", 8)
-for number in range(ROUNDS):
+def turn(number: int, modes: list[str]) -> None:
+    """One measurement of each case and mode. Whoever comes first has no advantage."""
     for size, connections in CASES:
-        # Whoever comes first has no advantage.
-        for name in random.sample(list(GROUPS), len(GROUPS)):
+        for name in random.sample(modes, len(modes)):
             found = one(name, size, connections)
             print(json.dumps({"round": number, "mode": name, "size": size, "connections": connections, **found}), flush=True)
+
+
+loaded()
+ping = subprocess.run("ip netns exec d ping -qc200 -i0.002 10.0.0.5", shell=True, check=True, stdout=subprocess.PIPE, text=True)
+print(json.dumps({"ping": float(re.search(r"= [\d.]+/([\d.]+)/", ping.stdout)[1])}), flush=True)
+for name in (IDLE, *GROUPS):
+    one(name, "1 KiB", 8)
+for number in range(ROUNDS):
+    turn(number, [IDLE, *GROUPS])
+    unloaded()
+    turn(number, [BASE])
+    loaded()
 site.close()

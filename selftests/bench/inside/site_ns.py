@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later OR MIT
 """The site of selftests/lib/site.sh, driven from Python: a shell that has sourced it, and clients."""
 
+import array
 import json
 import os
 import socket
@@ -114,6 +115,8 @@ class Site:
 
 def numbered(path: Path, size: int) -> bytes:
     """A file in which each eight bytes say where they are, so that a misplaced one is seen."""
-    data = b"".join(i.to_bytes(8, "big") for i in range(size // 8))
+    numbers = array.array("Q", range(size // 8))
+    numbers.byteswap()
+    data = numbers.tobytes()
     path.write_bytes(data)
     return data
