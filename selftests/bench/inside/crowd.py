@@ -15,7 +15,7 @@ import time
 from site_ns import V4, Site, now, numbered, until
 
 COUNT = int(sys.argv[1])
-HEAD = 64 << 10  # bytes that each has before the death
+HEAD = 8 << 10  # bytes that each has before the death; their server has written more
 FILES = 2 * COUNT + 1000  # nginx has the object open for each connection
 resource.setrlimit(resource.RLIMIT_NOFILE, (FILES, FILES))
 site = Site("a", "b", before=f"HEARTBEAT=(50 6); DAEMON_ARGS=(--log-json); NGINX_CONNECTIONS={FILES}")

@@ -44,7 +44,7 @@ def kill() -> dict | None:
     died = now()
     site.run(f"node_crash {owner}")
     down = now()
-    spliced = site.event(other, "spliced", died, 60 + interval * misses / 1000)["mono_ms"]
+    spliced = site.event(other, "spliced", died, 60 + interval * misses / 1000, interval / 5000)["mono_ms"]
     at = download.got
     until(lambda: download.got > at + (128 << 10) or download.error)
     download.stopped.set()

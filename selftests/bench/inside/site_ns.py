@@ -81,9 +81,9 @@ class Site:
         found = [json.loads(line) for line in lines if line.startswith("{")]
         return [event for event in found if event["mono_ms"] >= since]
 
-    def event(self, node: str, name: str, since: float, seconds: float = 60) -> dict:
+    def event(self, node: str, name: str, since: float, seconds: float = 60, every: float = 0.02) -> dict:
         """Wait for an event."""
-        return until(lambda: next((e for e in self.events(node, since) if e["event"] == name), None), seconds, 0.02)
+        return until(lambda: next((e for e in self.events(node, since) if e["event"] == name), None), seconds, every)
 
     def ready(self, node: str) -> bool:
         """Whether a node could take over."""
