@@ -49,24 +49,18 @@ virtual_server {vip} 80 {{
     lb_algo rr
     lb_kind NAT
     protocol TCP
+    sorry_server 10.0.0.2 80
     real_server 10.0.0.1 80 {{
-        weight 100
         TCP_CHECK {{
             connect_timeout 1
             retry 1
             delay_before_retry 1
         }}
     }}
-    real_server 10.0.0.2 80 {{
-        weight 1
-        TCP_CHECK {{
-            connect_timeout 1
-        }}
-    }}
 }}
 """
 
-site = Site("a", "b", before=f"HEARTBEAT=({BEAT} {MISSES}); DAEMON_ARGS=(--log-json); NUMBER[front]=5")
+site = Site("a", "b", before=f"HEARTBEAT=({BEAT} {MISSES}); DAEMON_ARGS=(--log-json); NUMBER[front]=5; NGINX_MORE='add_header Served-By $server_addr;'")
 data = hashlib.shake_128(b"beside").digest(SIZE)
 (site.www / "big").write_bytes(data)
 wanted = hashlib.sha256(data).hexdigest()
@@ -89,7 +83,13 @@ def front() -> None:
     for node in ("a", "b"):
         site.run(f"ip -n {node} route add 10.0.0.9/32 via 10.0.0.5")
     site.run(f"in_ns front keepalived -f {config} -p $SITE/k.pid -c $SITE/k.chk -D")
-    until(lambda: subprocess.run("ip netns exec front ipvsadm -Ln | grep -q 10.0.0.1:80", shell=True, check=False).returncode == 0)
+
+
+def served() -> bool:
+    """Whether the client is served, behind a front by a."""
+    command = ["ip", "netns", "exec", "client", "curl", "-sfI", f"http://{V4}/"]
+    said = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
+    return said.returncode == 0 and (not FRONT or "Served-By: 10.0.0.1" in said.stdout)
 
 
 def prepare() -> None:
@@ -104,7 +104,7 @@ def prepare() -> None:
         front()
     else:
         site.run(f"ip -n a addr add {V4}/24 dev eth0")
-    until(lambda: subprocess.run(["ip", "netns", "exec", "client", "curl", "-sf", "-o", "/dev/null", f"http://{V4}/"], check=False).returncode == 0)
+    until(served)
 
 
 def watch(died: float) -> None:
@@ -162,10 +162,9 @@ for number in range(COUNT):
             site.run(f"ip -n b addr del {V4}/24 dev eth0 2>/dev/null; ip -n lan link del dev port-a; ip netns del a; site_host a; serve a")
             if WAY == "ipvs":
                 site.run("ip -n a route add 10.0.0.9/32 via 10.0.0.5")
-                until(lambda: subprocess.run("ip netns exec front ipvsadm -Ln | grep -q 10.0.0.1:80", shell=True, check=False).returncode == 0)
             elif not FRONT:
                 site.run(f"ip -n a addr add {V4}/24 dev eth0; in_ns a arping -q -U -c1 -I eth0 {V4}")
-            until(lambda: subprocess.run(["ip", "netns", "exec", "client", "curl", "-sf", "-o", "/dev/null", f"http://{V4}/"], check=False).returncode == 0)
+            until(served)
     try:
         print(json.dumps(once()), flush=True)
     except (Failed, subprocess.TimeoutExpired) as error:
