@@ -11,8 +11,8 @@ from collections import defaultdict
 from . import guestside, result, stat, svg
 from .report import interval, plot, table, verdict
 
-ROUNDS, PIECE = 16, 4
-SECONDS = 0.15  # of each measurement, by the guest's clock
+ROUNDS, PIECE = 15, 5
+SECONDS = 0.1  # of each measurement, by the guest's clock
 BASE, MODES = "none", ("idle", "observe", "strict", "eager")
 LARGEST = "100 MiB"
 BYTES = {"1 KiB": 1 << 10, "64 KiB": 64 << 10, "1 MiB": 1 << 20, LARGEST: 100 << 20}

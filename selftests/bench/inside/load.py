@@ -23,7 +23,7 @@ GROUPS = {"observe": ("b", "c", 'mode = "observe"'), "strict": ("d", "e", 'commi
 ADDRESS = {BASE: "10.0.0.1", IDLE: "10.0.0.1", "observe": "10.0.0.82", "strict": "10.0.0.83", "eager": "10.0.0.84"}
 SIZES = {"1 KiB": 1 << 10, "64 KiB": 64 << 10, "1 MiB": 1 << 20, "100 MiB": 100 << 20}
 # Object and connections at once; one connection tells latency, several tell throughput.
-CASES = [("1 KiB", 1), ("1 KiB", 8), ("64 KiB", 1), ("64 KiB", 8), ("1 MiB", 4), ("100 MiB", 1)]
+CASES = [("1 KiB", 1), ("1 KiB", 8), ("64 KiB", 8), ("1 MiB", 4), ("100 MiB", 1)]
 UNIT = {"us": 1e-3, "ms": 1.0, "s": 1e3}
 
 numbers = "; ".join(f"NUMBER[{name}]={i}" for i, name in enumerate("abcdefg", 1))
