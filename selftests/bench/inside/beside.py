@@ -89,7 +89,7 @@ def served() -> bool:
     """Whether the client is served, behind a front by a."""
     command = ["ip", "netns", "exec", "client", "curl", "-sfI", f"http://{V4}/"]
     said = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
-    return said.returncode == 0 and (not FRONT or "Served-By: 10.0.0.1" in said.stdout)
+    return said.returncode == 0 and (not FRONT or "served-by: 10.0.0.1" in said.stdout.lower())
 
 
 def prepare() -> None:
