@@ -160,9 +160,8 @@ impl<K: Kernel> Engine<K> {
     /// The flows of `addr` whose handshake is under way.
     fn opening(&mut self, addr: IpAddr) -> Vec<(u64, FlowKey)> {
         let flows = self.kernel.flows().unwrap_or_default();
-        let ours = |f: &FlowInfo| {
-            f.opening && f.key.service.ip() == addr && !self.observes(f.key.service)
-        };
+        let ours =
+            |f: &FlowInfo| f.opening && f.key.service.ip() == addr && !self.observes(f.key.service);
         let found = flows.iter().filter(|f| ours(f));
         found.map(|f| (f.id, f.key)).collect()
     }

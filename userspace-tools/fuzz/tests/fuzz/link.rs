@@ -191,7 +191,10 @@ fn listener() {
             let confirmed = timeout(STEP, read_frame(&mut peer.stream)).await;
             assert!(confirmed.unwrap().is_some());
             while let Ok(event) = told.try_recv() {
-                assert!(matches!(event, LinkEvent::Told { peer, .. } if peer == "peer"));
+                let (LinkEvent::Told { peer, .. } | LinkEvent::Left { peer }) = event else {
+                    panic!("it only hears");
+                };
+                assert_eq!(peer, "peer");
             }
         });
         assert_eq!(PANICS.get(), 0, "a task panicked");
@@ -218,7 +221,7 @@ fn teller() {
                     LinkEvent::Up { peer, .. }
                     | LinkEvent::Down { peer, .. }
                     | LinkEvent::Confirmed { peer, .. } => assert_eq!(peer, "peer"),
-                    LinkEvent::Told { .. } => panic!("it only tells"),
+                    LinkEvent::Told { .. } | LinkEvent::Left { .. } => panic!("it only tells"),
                 }
             }
             assert!(!teller.is_finished(), "it goes on");
