@@ -28,11 +28,13 @@ PORTS=(80)
 CLIENTS=(client)
 NGINX_MORE=
 NGINX_CONNECTIONS=4096
-# Longer than by default: a guest under emulation may stand still.
-HOLD_MS=5000
+# Longer than by default: a guest under emulation may stand still, one with a debug kernel for long.
+SLOW=1
+[[ ${HOLDFAST_KERNEL:-} != debug ]] || SLOW=4
+HOLD_MS=$((SLOW > 1 ? 10000 : 5000))
 # Milliseconds between heartbeats, and how many may be missed; what else holdfastd is called with,
 # and what else its configuration of the node and of each service says.
-HEARTBEAT=(250 6)
+HEARTBEAT=($((SLOW > 1 ? 500 : 250)) 6)
 DAEMON_ARGS=()
 SERVICE_MORE=
 # What a table holds: few cases, or all of them.
@@ -43,9 +45,9 @@ fail() {
 	exit 1
 }
 
-# Waits until a command succeeds: until_true SECONDS COMMAND...
+# Waits until a command succeeds: until_true SECONDS COMMAND... (on a debug kernel for longer).
 until_true() {
-	local end=$((SECONDS + $1))
+	local end=$((SECONDS + $1 * SLOW))
 	shift
 	until "$@" >/dev/null 2>&1; do
 		((SECONDS < end)) || fail "never came true: $*"
