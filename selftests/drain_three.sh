@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later OR MIT
-# holdfast-test: guest sample=stock,debug timeout=300
+# holdfast-test: guest sample=stock timeout=300
 # Three nodes: a drain chooses the first peer by priority that is ready, and none that is drained,
 # has no link or no web server; --to chooses another. Two downloads go on through three drains
 # (topology: lib/site.sh). One connection each, no reset, every byte right.

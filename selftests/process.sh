@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later OR MIT
-# holdfast-test: guest sample=stock,debug timeout=420
+# holdfast-test: guest sample=stock timeout=420
 # The web server dies, restarts and is upgraded in the middle of two downloads, while its machine
 # lives; at last it stays away, and the downloads go on with b (topology: lib/site.sh). One
 # connection each, no reset, every byte right.
