@@ -301,6 +301,26 @@ mod tests {
         opened.await.unwrap().0
     }
 
+    /// Node a has a link to b: where b listens, its end, what a is to tell it, and what comes of it.
+    async fn linked() -> (
+        TcpListener,
+        Channel,
+        mpsc::Sender<(u64, Vec<Update>)>,
+        mpsc::Receiver<LinkEvent>,
+    ) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let (tx, mut rx) = mpsc::channel(64);
+        let key = [7; 32];
+        tokio::spawn(tell("a".into(), ("b".into(), addr), key, tx));
+        let (stream, _) = listener.accept().await.unwrap();
+        let peer = answer(stream, &key, VERSION).await;
+        let Some(LinkEvent::Up { updates, .. }) = rx.recv().await else {
+            panic!()
+        };
+        (listener, peer, updates, rx)
+    }
+
     async fn confirm(peer: &mut Channel, number: u64) {
         let mut out = Vec::new();
         peer.seal(&mut out, &Message::Confirm { number }).unwrap();
@@ -353,16 +373,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_peer_that_stops_confirming_is_left() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let addr = listener.local_addr().unwrap();
-        let (tx, mut rx) = mpsc::channel(64);
-        let key = [7; 32];
-        tokio::spawn(tell("a".into(), ("b".into(), addr), key, tx));
-        let (stream, _) = listener.accept().await.unwrap();
-        let mut peer = answer(stream, &key, VERSION).await;
-        let Some(LinkEvent::Up { updates, .. }) = rx.recv().await else {
-            panic!()
-        };
+        let (_b, mut peer, updates, mut rx) = linked().await;
         // What it is told at first may take it long.
         updates.send((1, vec![Update::Begin])).await.unwrap();
         assert!(timeout(2 * PATIENCE, rx.recv()).await.is_err());
@@ -376,16 +387,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_peer_that_falls_silent_is_left_though_nothing_waits_for_it() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let addr = listener.local_addr().unwrap();
-        let (tx, mut rx) = mpsc::channel(64);
-        let key = [7; 32];
-        tokio::spawn(tell("a".into(), ("b".into(), addr), key, tx));
-        let (stream, _) = listener.accept().await.unwrap();
-        let mut peer = answer(stream, &key, VERSION).await;
-        let Some(LinkEvent::Up { updates, .. }) = rx.recv().await else {
-            panic!()
-        };
+        let (_b, mut peer, updates, mut rx) = linked().await;
         updates.send((1, vec![Update::Begin])).await.unwrap();
         // From here on time passes when nobody has anything to do.
         tokio::time::pause();
@@ -405,16 +407,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_has_no_number_is_neither_waited_for_nor_a_confirmation() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let addr = listener.local_addr().unwrap();
-        let (tx, mut rx) = mpsc::channel(64);
-        let key = [7; 32];
-        tokio::spawn(tell("a".into(), ("b".into(), addr), key, tx));
-        let (stream, _) = listener.accept().await.unwrap();
-        let mut peer = answer(stream, &key, VERSION).await;
-        let Some(LinkEvent::Up { updates, .. }) = rx.recv().await else {
-            panic!()
-        };
+        let (_b, mut peer, updates, mut rx) = linked().await;
         for number in 1..=2 {
             updates.send((number, vec![Update::Begin])).await.unwrap();
             confirm(&mut peer, number).await;
