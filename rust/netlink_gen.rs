@@ -156,6 +156,9 @@ pub(crate) const A_FLOW_LOCAL_PORT: u16 = 31;
 /// `skip` of `flow`: Bytes of the answer behind answer-length that the client has already: they
 /// are acknowledged and discarded before anything is joined.
 pub(crate) const A_FLOW_SKIP: u16 = 32;
+/// `anywhere` of `flow`: Where the client is in either stream is not known: any word of it is
+/// reported.
+pub(crate) const A_FLOW_ANYWHERE: u16 = 33;
 
 /// `id` of `release`.
 pub(crate) const A_RELEASE_ID: u16 = 1;
@@ -318,7 +321,7 @@ pub(crate) static FLOW_COMMIT_DO_POLICY: [Policy; 2] = [
 ];
 
 /// What the request of `flow-locate` (do) may hold.
-pub(crate) static FLOW_LOCATE_DO_POLICY: [Policy; 25] = [
+pub(crate) static FLOW_LOCATE_DO_POLICY: [Policy; 34] = [
     Policy::reject(),
     Policy::reject(),
     Policy::binary(16), // client-addr
@@ -344,6 +347,15 @@ pub(crate) static FLOW_LOCATE_DO_POLICY: [Policy; 25] = [
     Policy::u32(),                   // ts-age
     Policy::reject(),
     Policy::u32(), // probe-seq
+    Policy::reject(),
+    Policy::reject(),
+    Policy::reject(),
+    Policy::reject(),
+    Policy::reject(),
+    Policy::reject(),
+    Policy::reject(),
+    Policy::reject(),
+    Policy::flag(), // anywhere
 ];
 
 /// What the request of `flow-recover` (do) may hold.

@@ -363,9 +363,10 @@ impl Operation for Locate {
     fn run(request: &Request<'_>) -> Result {
         let claim = claim(request)?;
         let seq = Seq::new(request.need_u32(nl::A_FLOW_PROBE_SEQ)?);
+        let anywhere = request.has(nl::A_FLOW_ANYWHERE);
         let entry = request.find_or_claim(&claim)?;
         request.decide(&entry, None, |flow, env, fx| {
-            flow.locate(&claim, seq, env, fx)
+            flow.locate(&claim, seq, anywhere, env, fx)
         })?;
         // What the flow had here before, if anything: a ghost needs its place.
         abort(request.info, &request.key);

@@ -165,6 +165,8 @@ pub(super) enum Rescue {
     Reported,
     Probe {
         seq: Seq<Client, S2c>,
+        /// Any word of the client is an answer.
+        anywhere: bool,
         tries: u8,
     },
     Ghost {

@@ -25,11 +25,14 @@ impl Flow {
         flow
     }
 
-    /// Asks the client where it stands: `seq` is strictly below what it expects.
+    /// Asks the client where it stands: `seq` is strictly below what it expects. Its answer has to
+    /// fit the claim and `seq`, unless it may be `anywhere`: the record of a flow that was not
+    /// followed knows of no position.
     pub fn locate(
         &mut self,
         claim: &Claim,
         seq: Seq<Client, S2c>,
+        anywhere: bool,
         env: &Env,
         fx: &mut Effects,
     ) -> Result<(), Misfit> {
@@ -40,7 +43,11 @@ impl Flow {
         }
         self.drop_ghost(fx);
         self.claim(claim);
-        self.rescue = Rescue::Probe { seq, tries: 0 };
+        self.rescue = Rescue::Probe {
+            seq,
+            anywhere,
+            tries: 0,
+        };
         self.enter(Phase::Locating, fx);
         self.probe(env, fx);
         Ok(())
@@ -50,7 +57,10 @@ impl Flow {
     /// acknowledgement. Timestamps must be new (PAWS comes first), and a sequence number below
     /// the window passes firewalls that would drop one above it.
     pub(super) fn probe(&mut self, env: &Env, fx: &mut Effects) {
-        let Rescue::Probe { seq, ref mut tries } = self.rescue else {
+        let Rescue::Probe {
+            seq, ref mut tries, ..
+        } = self.rescue
+        else {
             return;
         };
         *tries += 1;
@@ -151,7 +161,9 @@ impl Flow {
     fn credible(&self, p: &Packet<'_>) -> bool {
         const AROUND: u32 = 1 << 16;
         const AHEAD: i32 = 1 << 30;
-        if self.phase == Phase::Orphan {
+        if self.phase == Phase::Orphan
+            || matches!(self.rescue, Rescue::Probe { anywhere: true, .. })
+        {
             return true;
         }
         let seq = Seq::<Client, C2s>::new(p.seq());

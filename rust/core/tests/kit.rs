@@ -292,7 +292,7 @@ impl Rig {
     pub(super) fn locating() -> Self {
         let mut rig = Self::orphan();
         let claim = rig.claim(1);
-        rig.act(|f, env, fx| f.locate(&claim, Seq::new(S - 1), env, fx).unwrap());
+        rig.act(|f, env, fx| f.locate(&claim, Seq::new(S - 1), false, env, fx).unwrap());
         rig
     }
 

@@ -112,10 +112,10 @@ fn a_lost_flow_is_located_by_a_newer_generation() {
     let mut rig = responding();
     rig.service(tcp(S + 400, C + 100).fin());
     let claim = rig.claim(0);
-    let (done, _) = rig.act(|f, env, fx| f.locate(&claim, Seq::new(S - 1), env, fx));
+    let (done, _) = rig.act(|f, env, fx| f.locate(&claim, Seq::new(S - 1), false, env, fx));
     assert!(done.is_err());
     let claim = rig.claim(1);
-    let (done, fx) = rig.act(|f, env, fx| f.locate(&claim, Seq::new(S - 1), env, fx));
+    let (done, fx) = rig.act(|f, env, fx| f.locate(&claim, Seq::new(S - 1), false, env, fx));
     assert_eq!(done, Ok(()));
     assert_eq!(told(&fx).seq, S - 1);
     assert_eq!(rig.flow.phase(), Phase::Locating);

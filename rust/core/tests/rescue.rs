@@ -90,7 +90,7 @@ fn a_newer_word_of_the_client_counts() {
 /// Claims the flow for takeover `generation` and returns the TSval of the probe.
 fn locate(rig: &mut Rig, generation: u32) -> Result<u32, Misfit> {
     let claim = rig.claim(generation);
-    let (done, fx) = rig.act(|f, env, fx| f.locate(&claim, Seq::new(S - 1), env, fx));
+    let (done, fx) = rig.act(|f, env, fx| f.locate(&claim, Seq::new(S - 1), false, env, fx));
     done.map(|()| told(&fx).ts.unwrap().0)
 }
 
@@ -174,6 +174,32 @@ fn each_probe_is_later_than_the_one_before() {
         forwards(&all[..12], false) && forwards(&all, true),
         "{all:?}"
     );
+}
+
+#[test]
+fn any_word_of_a_client_that_was_not_followed_is_an_answer() {
+    let upload = tcp(C + (1 << 30), S - 77).ts(102, 905).len(1000);
+    let mut rig = Rig::locating();
+    rig.client(upload.clone()).dropped(Counter::OrphanSwallowed);
+    assert_eq!(
+        rig.flow.phase(),
+        Phase::Locating,
+        "not that of a protected one"
+    );
+
+    let mut rig = Rig::orphan();
+    let claim = rig.claim(1);
+    let (done, _) = rig.act(|f, env, fx| f.locate(&claim, Seq::new(S - 1), true, env, fx));
+    assert_eq!(done, Ok(()));
+    let heard = rig.client(upload);
+    assert_eq!(rig.flow.phase(), Phase::Located);
+    let word = &logged(&heard.fx, Kind::Located)[0];
+    assert_eq!((word.pos as u32, word.ack as u32), (S - 77, C + (1 << 30)));
+    // It is told of the end where it is.
+    let (_, fx) = rig.act(|f, env, fx| {
+        f.reset_client(Counter::GivenUp, env, fx);
+    });
+    assert_eq!(told(&fx).seq, S - 77);
 }
 
 #[test]

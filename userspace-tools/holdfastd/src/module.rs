@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::thread;
 
 use holdfast_core::counter::Counter;
-use libholdfast::record::Record;
+use libholdfast::record::{Record, State};
 use libholdfast::recovery::Word;
 use libholdfast::ring::{flags, Kind};
 use libholdfast::tracker::Release;
@@ -305,7 +305,13 @@ impl Kernel for Module {
 
     fn locate(&mut self, record: &Record, age_ms: u32, probe_seq: u32) -> Result<u64, Refused> {
         let claim = claim(record, record.request_end(), age_ms);
-        let flow = self.client.flow_locate(&types::Locate { claim, probe_seq });
+        let locate = types::Locate {
+            claim,
+            probe_seq,
+            // It was not followed any further.
+            anywhere: matches!(record.state, State::Unprotected(_)),
+        };
+        let flow = self.client.flow_locate(&locate);
         flow.map(|f| f.id).map_err(refused)
     }
 

@@ -416,9 +416,6 @@ impl<K: Kernel> Engine<K> {
             return;
         };
         let (again, waits) = (restart.or(rescue.patience), restart.is_some());
-        // Nobody knows where the client of an unprotected one is in its own stream, so that what it
-        // says of itself is no answer to a probe; as an orphan it is.
-        let can_answer = !matches!(rescue.record.state, State::Unprotected(_));
         match why {
             // Another one, before this was asked.
             Failure::Server if matches!(rescue.stage, Stage::Asking { begun: false, .. }) => {}
@@ -441,7 +438,7 @@ impl<K: Kernel> Engine<K> {
                     .set(&key, Stage::Waiting { ask }, now + SERVER_AGAIN);
             }
             Failure::Server => self.refuse(&key, "the local server refused", Verdict::Reset),
-            Failure::Silent if can_answer && rescue.probed_until.is_some_and(|p| now < p) => {
+            Failure::Silent if rescue.probed_until.is_some_and(|p| now < p) => {
                 // Again, behind those that have not had their turn.
                 self.rescues.unidentify(&key);
                 self.rescues.set(&key, Stage::Queued, i64::MAX);

@@ -150,6 +150,9 @@ pub const A_FLOW_LOCAL_PORT: u16 = 31;
 /// `skip` of `flow`: Bytes of the answer behind answer-length that the client has already: they
 /// are acknowledged and discarded before anything is joined.
 pub const A_FLOW_SKIP: u16 = 32;
+/// `anywhere` of `flow`: Where the client is in either stream is not known: any word of it is
+/// reported.
+pub const A_FLOW_ANYWHERE: u16 = 33;
 
 /// `id` of `release`.
 pub const A_RELEASE_ID: u16 = 1;
@@ -456,6 +459,7 @@ pub static FLOW_ATTRS: AttrSet = AttrSet {
         (A_FLOW_REASON, "reason", Nested::None),
         (A_FLOW_LOCAL_PORT, "local-port", Nested::None),
         (A_FLOW_SKIP, "skip", Nested::None),
+        (A_FLOW_ANYWHERE, "anywhere", Nested::None),
     ],
 };
 

@@ -375,7 +375,7 @@ impl Daemon {
             node.flow = Some(Flow::claimed(node.key(), &claim, &env));
         }
         let done = node.with_flow(now, |f, env, fx| {
-            f.locate(&claim, Seq::new(seq as u32), env, fx)
+            f.locate(&claim, Seq::new(seq as u32), false, env, fx)
         });
         match done {
             Some(Err(e)) => self.refusals.push(format!("locate: {e:?}")),

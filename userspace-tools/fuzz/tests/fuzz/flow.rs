@@ -268,7 +268,9 @@ impl Case<'_> {
                 .flow
                 .commit(Some(a), self.rng.permille(700).then_some(b), &env, &mut fx),
             2 | 3 => {
-                let _ = self.flow.locate(&claim, Seq::new(a as u32), &env, &mut fx);
+                let anywhere = self.rng.permille(200);
+                let seq = Seq::new(a as u32);
+                let _ = self.flow.locate(&claim, seq, anywhere, &env, &mut fx);
             }
             4 | 5 => {
                 let request = self.rng.pick(&[0, 1, 100, 32_768]);

@@ -335,33 +335,6 @@ fn a_silent_client_is_probed_anew_until_its_time_is_over() {
 }
 
 #[test]
-fn an_upload_is_probed_once_and_may_speak_by_itself() {
-    let (mut e, kernel) = engine();
-    let mut upload = record(1);
-    upload.state = State::Unprotected(Doubt::Method);
-    e.store.apply("b", Update::Put(upload.encode(0)), 0);
-    e.take_over(key(1).service.ip(), 0);
-    let mut now = 3_000_000_000;
-    e.tick(now);
-    assert_eq!(kernel.take(), vec![Call::Locate(key(1), 1999)]);
-    let silent = What::Failed {
-        why: Failure::Silent,
-    };
-    now += 10_000_000_000;
-    e.hear(entry(1001, silent), now);
-    e.tick(now + 1);
-    assert_eq!(kernel.take(), vec![]);
-    // It is far beyond what the record knows.
-    let orphan = What::Orphan {
-        desc: desc(1),
-        word: word(2000, 9_000_000),
-        ts: None,
-    };
-    e.hear(entry(7, orphan), now + 2);
-    assert_eq!(kernel.take(), vec![Call::End(key(1), Verdict::Reset)]);
-}
-
-#[test]
 fn an_idle_flow_is_forgotten_everywhere_when_its_time_is_over() {
     let (mut e, kernel) = engine();
     e.limits.idle_s = 600;

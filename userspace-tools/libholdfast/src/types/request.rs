@@ -98,12 +98,15 @@ pub struct Locate {
     pub claim: Claim,
     /// Sequence number of the probe; strictly below what the client expects.
     pub probe_seq: u32,
+    /// Any word of the client is an answer: neither `claim.c2s_next` nor `probe_seq` says where it is.
+    pub anywhere: bool,
 }
 
 impl Locate {
     pub(crate) fn put(&self, w: &mut Writer) {
         self.claim.put(w);
         w.u32(nl::A_FLOW_PROBE_SEQ, self.probe_seq);
+        w.flag(nl::A_FLOW_ANYWHERE, self.anywhere);
     }
 }
 

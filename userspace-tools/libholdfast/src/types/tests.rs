@@ -123,12 +123,14 @@ fn a_claim_is_written_as_the_specification_says() {
         Locate {
             claim: bare,
             probe_seq: 4,
+            anywhere: true,
         }
         .put(w)
     });
     let a = Attrs::parse(&bytes).unwrap();
     assert_eq!(a.u32(nl::A_FLOW_TSVAL).unwrap(), None);
     assert_eq!(a.u32(nl::A_FLOW_PROBE_SEQ).unwrap(), Some(4));
+    assert!(a.flag(nl::A_FLOW_ANYWHERE));
     let nested = a.nest(nl::A_FLOW_OPTIONS).unwrap().unwrap();
     assert_eq!(nested.u16(nl::A_OPTIONS_MSS).unwrap(), Some(0));
     assert!(!nested.flag(nl::A_OPTIONS_SACK));
