@@ -17,7 +17,8 @@ def main() -> None:
     """All of it."""
     host, gate, *paths = sys.argv[1:]
     address, _, port = host.partition(",")
-    connection = http.client.HTTPConnection(address, int(port or 80), timeout=60)
+    # Longer than the longest time between two retransmissions.
+    connection = http.client.HTTPConnection(address, int(port or 80), timeout=240)
     connection.connect()
     connection.auto_open = 0
     for number, path in enumerate(paths):
