@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later OR MIT
-# holdfast-test: guest kernel=stock sample=debug,next timeout=300
+# holdfast-test: guest kernel=stock sample=next timeout=300
 # Planned hand-overs in the middle of downloads, and of a handshake: a to b, b to a, and a daemon
 # that is stopped (topology: lib/site.sh, and another client at 10.0.0.8). One connection, no reset,
 # every byte right; the stall is printed.

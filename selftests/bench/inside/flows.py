@@ -64,12 +64,12 @@ def come_and_go(client: str, port: int, listener: socket.socket) -> None:
 
 
 def free() -> int:
-    """Bytes that the kernel could still give; what was freed by RCU has been given back."""
+    """Bytes that the kernel itself does not use; what was freed by RCU has been given back."""
     Path("/proc/sys/vm/drop_caches").write_text("3")
     fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
     # A CPU keeps free pages at hand, the more the busier it is.
     at_hand = sum(map(int, re.findall(r"^ +count: +(\d+)", Path("/proc/zoneinfo").read_text(), re.M))) * os.sysconf("SC_PAGE_SIZE")
-    return sum(int(fields[k].split()[0]) for k in ("MemFree", "Cached", "Buffers", "SReclaimable")) * 1024 + at_hand
+    return sum(int(fields[k].split()[0]) for k in ("MemFree", "Cached", "Buffers", "SReclaimable", "AnonPages")) * 1024 + at_hand
 
 
 def slab() -> dict[str, int]:
