@@ -27,9 +27,11 @@ use kernel::sync::{Arc, ArcBorrow};
 /// Bytes of the data area.
 const SIZE: usize = 4 << 20;
 
-/// Words of the producer page: what was written, and the size of the data area.
+/// Words of the producer page: what was written, the size of the data area, and what of it is to be
+/// read without delay.
 const PRODUCED: usize = 0;
 const DATA_SIZE: usize = 1;
+const URGENT: usize = 2;
 /// Word of the consumer page.
 const CONSUMED: usize = 0;
 
@@ -110,9 +112,12 @@ impl Ring {
             };
             self.mem.write_at(slot.offset as u64, &pad.to_bytes())?;
         }
-        self.mem.store_producer::<PRODUCED>(producer.head());
+        producer.wrote(consumed, &record);
+        let (head, urgent) = (producer.head(), producer.urgent());
+        self.mem.store_producer::<URGENT>(urgent);
+        self.mem.store_producer::<PRODUCED>(head);
         drop(producer);
-        self.waker.wake(Events::READABLE);
+        self.waker.wake(events(urgent == head));
         written
     }
 
@@ -138,6 +143,15 @@ impl Ring {
             Data::Packet { skb, offset, len } => self.mem.write_skb(at, skb, *offset, *len),
             _ => self.mem.write_at(at, bytes),
         }
+    }
+}
+
+/// What a ring with something to read is ready for.
+fn events(urgent: bool) -> Events {
+    if urgent {
+        Events::READABLE.and(Events::URGENT)
+    } else {
+        Events::READABLE
     }
 }
 
@@ -180,10 +194,11 @@ impl Device for LogDevice {
 
     fn ready(file: &LogFile) -> Events {
         let mem = &file.ring.mem;
-        if mem.load_producer::<PRODUCED>() == mem.load_consumer::<CONSUMED>() {
+        let consumed = mem.load_consumer::<CONSUMED>();
+        if mem.load_producer::<PRODUCED>() == consumed {
             Events::NONE
         } else {
-            Events::READABLE
+            events(mem.load_producer::<URGENT>() > consumed)
         }
     }
 

@@ -94,6 +94,17 @@ impl Kind {
     }
 }
 
+impl Record {
+    /// Whether somebody waits until it is read: bytes that are held, or a flow without a server.
+    /// Of all else the reader may hear a little later.
+    pub fn is_urgent(&self) -> bool {
+        use Kind::*;
+        let patient = [Opened, C2s, S2c, Object, Closed, Progress];
+        let patient = patient.iter().any(|k| *k as u16 == self.kind);
+        !patient || self.flags & flags::HELD != 0
+    }
+}
+
 /// Bits of [`Record::flags`].
 pub mod flags {
     /// The packet had FIN set.
@@ -276,6 +287,8 @@ pub struct Producer {
     head: u64,
     size: u64,
     lost: u64,
+    /// Count below which the reader is to read without delay.
+    urgent: u64,
 }
 
 impl Producer {
@@ -285,6 +298,7 @@ impl Producer {
             head: 0,
             size,
             lost: 0,
+            urgent: 0,
         }
     }
 
@@ -296,6 +310,19 @@ impl Producer {
     /// Records lost so far.
     pub const fn lost(&self) -> u64 {
         self.lost
+    }
+
+    /// Count below which the reader is to read without delay: behind the newest record that
+    /// [is urgent](Record::is_urgent), or everything once a quarter of the area is in use.
+    pub const fn urgent(&self) -> u64 {
+        self.urgent
+    }
+
+    /// What was written last is `record`; `consumer` is as for [`Self::reserve`].
+    pub fn wrote(&mut self, consumer: u64, record: &Record) {
+        if record.is_urgent() || self.head.wrapping_sub(consumer) > self.size / 4 {
+            self.urgent = self.head;
+        }
     }
 
     /// Makes room for a record with `data_len` bytes of data. `consumer` is the count that
@@ -404,6 +431,30 @@ mod tests {
             reserved: [0; 6],
         };
         assert_eq!(Desc::from_bytes(&d.to_bytes()), d);
+    }
+
+    #[test]
+    fn what_somebody_waits_for_is_urgent_and_so_is_a_ring_that_fills() {
+        let mut p = Producer::new(4096);
+        let mut write = |consumer, kind: Kind, flags| {
+            let record = Record {
+                kind: kind as u16,
+                flags,
+                ..Record::default()
+            };
+            assert!(p.reserve(consumer, 0).is_some());
+            p.wrote(consumer, &record);
+            (p.head(), p.urgent())
+        };
+        assert_eq!(write(0, Kind::C2s, flags::PSH), (64, 0));
+        assert_eq!(write(0, Kind::S2c, flags::HELD), (128, 128));
+        assert_eq!(write(0, Kind::S2c, 0), (192, 128));
+        assert_eq!(write(0, Kind::Orphan, 0), (256, 256));
+        while write(0, Kind::S2c, 0).0 < 1024 {}
+        assert_eq!(write(64, Kind::S2c, 0), (1088, 256));
+        assert_eq!(write(0, Kind::S2c, 0), (1152, 1152));
+        // A reader that says what cannot be makes haste for itself only.
+        assert_eq!(write(1152, Kind::S2c, 0), (1216, 1152));
     }
 
     #[test]

@@ -68,6 +68,8 @@ impl Events {
     pub(crate) const NONE: Self = Self(0);
     /// There is something to read.
     pub(crate) const READABLE: Self = Self(bindings::POLLIN | bindings::POLLRDNORM);
+    /// Some of it does not bear waiting.
+    pub(crate) const URGENT: Self = Self(bindings::POLLPRI);
     /// The other side is gone for good.
     pub(crate) const HANGUP: Self = Self(bindings::POLLHUP);
     /// Something is wrong that no waiting mends.

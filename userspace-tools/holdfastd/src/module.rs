@@ -30,6 +30,9 @@ const BATCH: usize = 256;
 /// service says what then.
 const WAITING: usize = 16;
 
+/// Milliseconds for which entries that nobody waits for are left in the log.
+const PATIENCE: u8 = 5;
+
 /// Bit of an entry's flags: an orphan or located client has bytes beyond what it expects.
 const SACKED: u16 = 64;
 
@@ -88,7 +91,9 @@ impl Module {
     }
 }
 
-/// Hands the log on until nobody wants it or it is broken.
+/// Hands the log on until nobody wants it or it is broken. Once there is something, it is left for a
+/// moment to become more, unless somebody waits for it: to be woken for each record, and to tell peers of
+/// each response of a connection where the last one would do, costs more than all else.
 fn read(mut ring: Ring, fill: &Fill, tx: &mpsc::Sender<Vec<Entry>>) {
     loop {
         fill.set(&ring);
@@ -103,25 +108,31 @@ fn read(mut ring: Ring, fill: &Fill, tx: &mpsc::Sender<Vec<Entry>>) {
                 }
             }
         }
-        if !batch.is_empty() {
-            if tx.blocking_send(batch).is_err() {
-                return;
-            }
-            continue;
+        let (idle, more) = (batch.is_empty(), batch.len() >= BATCH);
+        if !idle && tx.blocking_send(batch).is_err() {
+            return;
         }
-        let mut fds = [PollFd::new(ring.as_fd(), PollFlags::POLLIN)];
-        match poll(&mut fds, PollTimeout::NONE) {
-            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
-            Err(e) => {
-                eprintln!("holdfastd: polling the log: {e}");
-                return;
-            }
+        if idle && !wait(&ring, PollFlags::POLLIN, PollTimeout::NONE) {
+            return;
         }
-        let broken = PollFlags::POLLERR | PollFlags::POLLHUP | PollFlags::POLLNVAL;
-        if tx.is_closed() || fds[0].revents().is_some_and(|r| r.intersects(broken)) {
+        if !more && !wait(&ring, PollFlags::POLLPRI, PATIENCE.into()) || tx.is_closed() {
             return;
         }
     }
+}
+
+/// Waits until the log is ready for `what`. Whether it can be read on.
+fn wait(ring: &Ring, what: PollFlags, timeout: PollTimeout) -> bool {
+    let mut fds = [PollFd::new(ring.as_fd(), what)];
+    match poll(&mut fds, timeout) {
+        Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+        Err(e) => {
+            eprintln!("holdfastd: polling the log: {e}");
+            return false;
+        }
+    }
+    let broken = PollFlags::POLLERR | PollFlags::POLLHUP | PollFlags::POLLNVAL;
+    !fds[0].revents().is_some_and(|r| r.intersects(broken))
 }
 
 /// An entry in the daemon's words. `None`: one that says nothing to it.

@@ -84,7 +84,7 @@ impl From<Corrupt> for Error {
 /// The log of a network namespace.
 ///
 /// While it is open, gates may close; when it is closed, all of them open. The descriptor
-/// polls readable while there is something to read.
+/// polls readable while there is something to read, and urgent (POLLPRI) while somebody waits for it.
 pub struct Ring {
     file: File,
     consumer: Mapping,
