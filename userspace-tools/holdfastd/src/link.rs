@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later OR MIT
 
-//! The way of records between two nodes: TCP, Noise NNpsk0 with a key from the secret of
-//! the group, frames of a 16-bit length and one Noise message each.
+//! The way of records between two nodes: TCP, a handshake by Noise NNpsk0 with a key from the secret
+//! of the group, frames of a 16-bit length and one sealed message each.
 //!
 //! A node connects to each peer to tell its own records; the peer answers with the number of
 //! the newest update that it has. So between two nodes there are two connections. Both say in the
 //! handshake who they are and which version they speak; if it is not the same, that is all.
 
 mod channel;
+mod cipher;
 
 use std::io;
 use std::net::SocketAddr;
@@ -24,6 +25,7 @@ use crate::wire::{Hello, VERSION};
 use channel::{bad, Channel, Message};
 
 pub use channel::PATTERN;
+pub use cipher::Ciphers;
 
 /// Messages that wait for a slow peer before it is left and told everything anew.
 const QUEUE: usize = 4096;

@@ -10,9 +10,9 @@
 
 use std::net::IpAddr;
 
-/// Of updates and records (`store.rs`, `link.rs` and the library's `record.rs`). Nodes of
-/// different versions tell each other none.
-pub const VERSION: u16 = 2;
+/// Of updates and records (`store.rs`, `link.rs` and the library's `record.rs`), and of how they are
+/// sealed. Nodes of different versions tell each other none.
+pub const VERSION: u16 = 3;
 
 /// What the key of heartbeats is made for.
 pub const BEATS: &str = "holdfast heartbeat";
@@ -234,7 +234,7 @@ mod tests {
     /// The layout that nodes of all versions rely upon.
     #[test]
     fn the_layout_stays() {
-        let mut want = vec![0, 2, 1, b'a'];
+        let mut want = vec![0, 3, 1, b'a'];
         for n in 1..=3 {
             want.extend([0, 0, 0, 0, 0, 0, 0, n]);
         }
@@ -246,7 +246,7 @@ mod tests {
         ]);
         want.extend([0, 0, 0, 6, 3, b'1', b'.', b'2']);
         assert_eq!(beat().encode(), want);
-        assert_eq!(Hello::new("b").encode(), [0, 2, 1, b'b']);
+        assert_eq!(Hello::new("b").encode(), [0, 3, 1, b'b']);
     }
 
     #[test]

@@ -1,29 +1,27 @@
 // SPDX-License-Identifier: GPL-2.0-or-later OR MIT
 
-//! A connection between two nodes: frames of a 16-bit length and one Noise message each.
+//! A connection between two nodes: frames of a 16-bit length and one sealed message each.
 
 use std::io;
 
 use serde::{Deserialize, Serialize};
-use snow::{HandshakeState, TransportState};
+use snow::HandshakeState;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::TcpStream;
 
+use super::cipher::Ciphers;
 use crate::store::Update;
 use crate::wire::Hello;
 
-/// The handshake and the ciphers.
+/// The handshake.
 pub const PATTERN: &str = "Noise_NNpsk0_25519_ChaChaPoly_BLAKE2s";
 
-/// Most bytes of updates in a frame; with the largest record it stays below Noise's 65535.
+/// Most bytes of updates in a frame; with the largest record it stays below 65535.
 const FRAME: usize = 48 * 1024;
 
 /// Room for what is read at once: several frames, as a rule.
 const READ: usize = 16 * 1024;
-
-/// Bytes that Noise adds to a message.
-const TAG: usize = 16;
 
 /// Room for a message of the handshake: a key, a tag and the longest hello.
 const HANDSHAKE: usize = 512;
@@ -62,9 +60,9 @@ impl Frames {
     }
 
     /// The next frame, if all of it was read.
-    fn here(&mut self) -> Option<&[u8]> {
-        let (len, rest) = self.buffer[self.at..].split_first_chunk::<2>()?;
-        let frame = rest.get(..u16::from_be_bytes(*len).into())?;
+    fn here(&mut self) -> Option<&mut [u8]> {
+        let (len, rest) = self.buffer[self.at..].split_first_chunk_mut::<2>()?;
+        let frame = rest.get_mut(..u16::from_be_bytes(*len).into())?;
         self.at += len.len() + frame.len();
         Some(frame)
     }
@@ -95,11 +93,9 @@ fn builder(key: &[u8; 32]) -> io::Result<snow::Builder<'_>> {
 
 /// A connection after the handshake.
 pub(super) struct Channel {
-    noise: TransportState,
+    ciphers: Ciphers,
     pub(super) write: OwnedWriteHalf,
     frames: Frames,
-    /// A message in the clear.
-    plain: Vec<u8>,
 }
 
 impl Channel {
@@ -138,29 +134,23 @@ impl Channel {
             ours = !ours;
         }
         let theirs = theirs.ok_or_else(|| bad("no hello"))?;
-        let noise = hs.into_transport_mode().map_err(bad)?;
         let channel = Channel {
-            noise,
+            ciphers: Ciphers::of(&mut hs, first),
             write,
             frames,
-            plain: Vec::new(),
         };
         Ok((channel, theirs))
     }
 
     /// Appends a message in a frame of its own to `out`.
     pub(super) fn seal(&mut self, out: &mut Vec<u8>, message: &Message) -> io::Result<()> {
-        let mut plain = std::mem::take(&mut self.plain);
-        plain.clear();
-        let plain = postcard::to_extend(message, plain).map_err(bad)?;
-        let len = u16::try_from(plain.len() + TAG).map_err(bad)?;
-        out.extend_from_slice(&len.to_be_bytes());
+        let place = out.len();
+        out.extend_from_slice(&[0; 2]);
         let start = out.len();
-        out.resize(start + usize::from(len), 0);
-        self.noise
-            .write_message(&plain, &mut out[start..])
-            .map_err(bad)?;
-        self.plain = plain;
+        *out = postcard::to_extend(message, std::mem::take(out)).map_err(bad)?;
+        self.ciphers.seal(out, start)?;
+        let len = u16::try_from(out.len() - start).map_err(bad)?;
+        out[place..start].copy_from_slice(&len.to_be_bytes());
         Ok(())
     }
 
@@ -169,9 +159,7 @@ impl Channel {
         let Some(frame) = self.frames.here() else {
             return Ok(None);
         };
-        self.plain.resize(frame.len(), 0);
-        let read = self.noise.read_message(frame, &mut self.plain);
-        let plain = &self.plain[..read.map_err(bad)?];
+        let plain = self.ciphers.open(frame)?;
         postcard::from_bytes(plain).map(Some).map_err(bad)
     }
 
