@@ -185,15 +185,24 @@ impl Rescues {
     pub(crate) fn ask_again(&mut self, key: &FlowKey) -> Option<Box<Ask>> {
         let rescue = self.flows.get_mut(key).filter(|r| !r.waits)?;
         rescue.patience = None;
-        match std::mem::replace(&mut rescue.stage, Stage::Joining) {
+        let deadline = rescue.deadline;
+        match self.take_stage(key)? {
             Stage::Asking { ask, .. }
             | Stage::Replaying { ask }
             | Stage::Waiting { ask: Some(ask) } => Some(ask),
             other => {
-                rescue.stage = other;
+                self.set(key, other, deadline);
                 None
             }
         }
+    }
+
+    /// Takes out the stage of a flow, which is to have another one and is under way until then.
+    fn take_stage(&mut self, key: &FlowKey) -> Option<Stage> {
+        let rescue = self.flows.get_mut(key)?;
+        let stage = std::mem::replace(&mut rescue.stage, Stage::Joining);
+        self.active += usize::from(!is_active(&stage));
+        Some(stage)
     }
 
     /// The kernel has nothing of the flow any more.
@@ -430,8 +439,8 @@ impl<K: Kernel> Engine<K> {
                     // The daemon looks for another node; meanwhile it is asked again.
                     self.restarts.gives_up();
                 }
-                let ask = match std::mem::replace(&mut rescue.stage, Stage::Joining) {
-                    Stage::Asking { ask, .. } => Some(ask),
+                let ask = match self.rescues.take_stage(&key) {
+                    Some(Stage::Asking { ask, .. }) => Some(ask),
                     _ => None,
                 };
                 self.rescues

@@ -109,28 +109,48 @@ fn both_nodes_must_declare_it() {
     assert_eq!(a.counts.get("unprotected-unknown-length"), Some(&1));
 }
 
-#[test]
-fn a_server_that_breaks_off_is_asked_again_and_then_no_more() {
-    let (mut e, kernel) = declaring(true);
-    taken_over(&mut e, &kernel, 700);
-    // Each attempt takes longer than a server is given to answer.
+/// The local server breaks off four times; each attempt takes longer than a server is given to
+/// answer.
+fn breaks_off(e: &mut Engine<FakeKernel>, kernel: &FakeKernel) {
+    taken_over(e, kernel, 700);
     let minute = 60_000_000_000;
     for n in 0..4u64 {
         let (flow, now) = (1002 + 2 * n, minute * (n as i64 + 1));
-        says(&mut e, flow, CHUNKED, now);
+        says(e, flow, CHUNKED, now);
         e.tick(now);
         assert!(matches!(kernel.take()[..], [Call::Join { .. }]), "{n}");
         e.hear(entry(flow, FAILED), now + minute / 2);
         if n < 3 {
             assert_eq!(kernel.take(), vec![Call::Locate(key(1), 1999)], "{n}");
-            locate(&mut e, flow + 1, 700, now + minute / 2);
+            locate(e, flow + 1, 700, now + minute / 2);
             assert_eq!(kernel.take(), vec![recover(700)], "{n}");
             e.tick(now + minute / 2 + 1);
             assert_eq!(kernel.take(), vec![], "{n}");
         }
     }
+}
+
+#[test]
+fn a_server_that_breaks_off_is_asked_again_and_then_no_more() {
+    let (mut e, kernel) = declaring(true);
+    breaks_off(&mut e, &kernel);
     assert_eq!(kernel.take(), vec![Call::End(key(1), Verdict::Reset)]);
     assert_eq!(e.counts.get("answers-broken-off"), Some(&3));
+}
+
+#[test]
+fn a_server_that_breaks_off_each_time_is_not_the_only_one() {
+    let (mut e, kernel) = declaring(true);
+    e.next.relay = Some(crate::relay::Relay::at([Some(8041), None]));
+    e.next.peers = vec![("c".to_owned(), [192, 0, 2, 3].into())];
+    breaks_off(&mut e, &kernel);
+    let [Call::Recover { local_port, .. }] = kernel.take()[..] else {
+        panic!("another server is asked")
+    };
+    assert_eq!((local_port, e.rescues.len()), (Some(8041), (1, 1)));
+    says(&mut e, 1009, CHUNKED, 0);
+    assert!(matches!(kernel.take()[..], [Call::Join { .. }]));
+    assert_eq!(e.rescues.len(), (1, 0));
 }
 
 #[test]
