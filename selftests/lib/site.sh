@@ -36,6 +36,7 @@ HOLD_MS=$((SLOW > 1 ? 10000 : 5000))
 # and what else its configuration of the node and of each service says.
 HEARTBEAT=($((SLOW > 1 ? 500 : 250)) 6)
 DAEMON_ARGS=()
+NODE_MORE=
 SERVICE_MORE=
 # What a table holds: few cases, or all of them.
 SIZE=${HOLDFAST_SIZE:-small}
@@ -130,6 +131,8 @@ node_config() {
 		misses = ${HEARTBEAT[1]}
 		gateway = "10.0.0.9"
 		check = "${CHECK:-neighbour}"
+
+		$NODE_MORE
 	TOML
 	for port in "${PORTS[@]}"; do
 		for address in "$V4/24" "$V6/64"; do

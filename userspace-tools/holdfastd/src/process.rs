@@ -86,6 +86,8 @@ impl<K: Kernel> Engine<K> {
         let until = now + self.restart_ms(&key) * MS;
         self.restarts.until.insert(key, until);
         self.adopt(record, now);
+        // Until then nobody has claimed it.
+        self.kept_until(&key, now + self.unclaimed(&key));
         self.tick(now);
     }
 

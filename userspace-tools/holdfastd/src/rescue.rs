@@ -3,25 +3,26 @@
 //! Flows of dead nodes, from the record to the join.
 //!
 //! ```text
-//!   Idle --Orphan--+                            +--Silent--> Joining --Spliced--> tracked
-//!                  v                            |               ^
+//!   Idle --Orphan--> Queued, spoken --+         +--Silent--> Joining --Spliced--> tracked
+//!                                     v         |               ^
 //!   Queued --> Locating --Located--> [plan] ----+--Ask--> Asking --[judge], safe
 //!                                                           +--skip--> Replaying --Spliced--> tracked
 //! ```
 //!
 //! A flow in the middle of a response is located at once, an unprotected one soon; an idle one
-//! when its client speaks. At every step there is a deadline, ours or the kernel's, and its end is
-//! a reset, counted; but a client that said nothing is kept as an idle one, and forgotten after
-//! `recovery.idle-s`.
+//! goes on when its client speaks; each when it is its turn (`turns.rs`). At every step there is a
+//! deadline, ours or the kernel's, and its end is a reset, counted; but a client that said nothing
+//! is kept as an idle one, and forgotten after `recovery.idle-s`.
 
 mod answer;
 mod locate;
+mod turns;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
 use libholdfast::record::{Record, State, Way};
-use libholdfast::recovery::{Ask, Join};
+use libholdfast::recovery::{Ask, Join, Word};
 use libholdfast::stream::Stream;
 use libholdfast::types::FlowKey;
 use serde_json::json;
@@ -29,6 +30,7 @@ use serde_json::json;
 use crate::engine::Engine;
 use crate::kernel::{Failure, Kernel, Verdict};
 use crate::next::Search;
+use turns::Turns;
 
 /// How often a client is asked again after an outdated word.
 const ASK_AGAIN: u32 = 3;
@@ -40,10 +42,6 @@ const ANSWER: usize = 64 * 1024;
 /// How often idle flows are looked through for those whose time is over.
 const SWEEP: i64 = 1000 * MS;
 
-/// Time that the client of an unprotected flow has to speak by itself before it is asked where it
-/// stands. One that uploads does, from farther ahead than an answer to a probe may come.
-const UNHEARD: i64 = 2_000 * MS;
-
 /// Time until a server that refused is asked again.
 const SERVER_AGAIN: i64 = 50 * MS;
 
@@ -53,8 +51,11 @@ const MS: i64 = 1_000_000;
 enum Stage {
     /// Its client will speak when it wants something.
     Idle,
-    /// Waits for its turn to be located.
-    Queued,
+    /// Waits for its turn: to be located, or to go on from what its client has said. The deadline
+    /// is when the kernel has to be told that it is still wanted.
+    Queued {
+        said: Option<Word>,
+    },
     Locating,
     Asking {
         ask: Box<Ask>,
@@ -104,12 +105,9 @@ struct Rescue {
 pub struct Rescues {
     flows: HashMap<FlowKey, Rescue>,
     by_id: HashMap<u64, FlowKey>,
-    queue: VecDeque<FlowKey>,
+    turns: Turns,
     /// When idle flows are looked through next.
     sweep: i64,
-    /// Unprotected flows and when they are to be queued. Their clients must learn of the end,
-    /// the silent ones too.
-    unheard: VecDeque<(i64, FlowKey)>,
     active: usize,
 }
 
@@ -235,7 +233,7 @@ fn is_active(stage: &Stage) -> bool {
     // Who replays is not counted: it may take long, and others are not to wait for it.
     !matches!(
         stage,
-        Stage::Idle | Stage::Queued | Stage::Replaying { .. } | Stage::Delivering
+        Stage::Idle | Stage::Queued { .. } | Stage::Replaying { .. } | Stage::Delivering
     )
 }
 
@@ -288,11 +286,14 @@ impl<K: Kernel> Engine<K> {
         // found as an orphan.
         let busy = matches!(record.state, State::Responding(_) | State::Requesting(_))
             || self.handed.left_lately(&key, now);
-        let stage = if busy { Stage::Queued } else { Stage::Idle };
+        let stage = match busy {
+            true => Stage::Queued { said: None },
+            false => Stage::Idle,
+        };
         if busy {
-            self.rescues.queue.push_back(key);
+            self.rescues.turns.join(key);
         } else if matches!(record.state, State::Unprotected(_)) {
-            self.rescues.unheard.push_back((now + UNHEARD, key));
+            self.rescues.turns.listen(key, now);
         }
         let rescue = Rescue {
             record,
@@ -312,28 +313,7 @@ impl<K: Kernel> Engine<K> {
 
     /// Lets time pass: starts what may start and ends what took too long.
     pub fn tick(&mut self, now: i64) {
-        while let Some(&(at, key)) = self.rescues.unheard.front() {
-            if at > now {
-                break;
-            }
-            self.rescues.unheard.pop_front();
-            let unheard = |r: &&mut Rescue| {
-                matches!(r.stage, Stage::Idle) && matches!(r.record.state, State::Unprotected(_))
-            };
-            if let Some(rescue) = self.rescues.flows.get_mut(&key).filter(unheard) {
-                rescue.stage = Stage::Queued;
-                self.rescues.queue.push_back(key);
-            }
-        }
-        while self.rescues.active < self.limits.concurrency {
-            let Some(key) = self.rescues.queue.pop_front() else {
-                break;
-            };
-            let queued = |r: &Rescue| matches!(r.stage, Stage::Queued);
-            if self.rescues.flows.get(&key).is_some_and(queued) {
-                self.locate(&key, now);
-            }
-        }
+        self.take_turns(now);
         self.expire(now);
         if self.rescues.active == 0 {
             return self.settle();
@@ -342,11 +322,18 @@ impl<K: Kernel> Engine<K> {
             .rescues
             .flows
             .iter()
-            .filter(|(_, r)| is_active(&r.stage) && r.deadline <= now)
+            .filter(|(_, r)| !matches!(r.stage, Stage::Idle) && r.deadline <= now)
             .map(|(k, _)| *k)
             .collect();
         for key in late {
             let rescue = self.rescues.flows.get_mut(&key);
+            if rescue
+                .as_ref()
+                .is_some_and(|r| matches!(r.stage, Stage::Queued { .. }))
+            {
+                self.hold(&key, now);
+                continue;
+            }
             if rescue.as_ref().is_some_and(|r| r.is_probed()) {
                 // The kernel's part of it ends without a word; its last entries are not ours.
                 self.rescues.unidentify(&key);
@@ -450,8 +437,9 @@ impl<K: Kernel> Engine<K> {
             Failure::Silent if rescue.probed_until.is_some_and(|p| now < p) => {
                 // Again, behind those that have not had their turn.
                 self.rescues.unidentify(&key);
-                self.rescues.set(&key, Stage::Queued, i64::MAX);
-                self.rescues.queue.push_back(key);
+                self.rescues
+                    .set(&key, Stage::Queued { said: None }, i64::MAX);
+                self.rescues.turns.join(key);
             }
             Failure::Silent => {
                 self.rescues.unidentify(&key);

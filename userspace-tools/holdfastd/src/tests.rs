@@ -29,6 +29,7 @@ mod node;
 mod operate;
 mod replay;
 mod rescue;
+mod turns;
 mod versions;
 
 const GET: &[u8] = b"GET /f HTTP/1.1\r\nHost: h\r\n\r\n";

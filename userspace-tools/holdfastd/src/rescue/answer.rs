@@ -8,7 +8,8 @@ use libholdfast::tracker::Tracker;
 use libholdfast::types::FlowKey;
 use serde_json::json;
 
-use super::{Stage, ANSWER, ASK_AGAIN, MS};
+use super::turns::HOLD;
+use super::{is_active, Stage, ANSWER, ASK_AGAIN, MS};
 use crate::engine::{Engine, Wait};
 use crate::kernel::{Kernel, Recover, Refused, Splice, Verdict};
 
@@ -196,7 +197,12 @@ impl<K: Kernel> Engine<K> {
             rescue.tries += 1;
         }
         self.count_of(key.service, "answers-broken-off");
-        self.locate(key, now);
+        let rescue = self.rescues.flows.get(key);
+        match rescue.is_some_and(|r| is_active(&r.stage)) {
+            true => self.locate(key, now),
+            // The kernel has given the client the time of one that has spoken just now.
+            false => self.line_up(key, None, now + HOLD, now),
+        }
     }
 
     /// A server has said less than the client has, or has stopped.

@@ -7,6 +7,7 @@ use libholdfast::recovery::{plan, Plan, Word};
 use libholdfast::types::FlowKey;
 use serde_json::json;
 
+use super::turns::HOLD;
 use super::{Stage, ASK_AGAIN, MS};
 use crate::engine::Engine;
 use crate::kernel::{Desc, Kernel, Verdict};
@@ -18,15 +19,29 @@ impl<K: Kernel> Engine<K> {
             return;
         };
         let deadline = *rescue.probed_until.get_or_insert(limit);
+        if self.ask_client(key, now) {
+            self.rescues.set(key, Stage::Locating, deadline);
+        }
+    }
+
+    /// Has the kernel claim a flow and ask its client where it stands. If it does not, the flow is
+    /// given up.
+    pub(super) fn ask_client(&mut self, key: &FlowKey, now: i64) -> bool {
+        let Some(rescue) = self.rescues.flows.get(key) else {
+            return false;
+        };
         let record = &rescue.record;
         // Strictly below anything that the client may expect.
         let probe = (record.acked.max(record.start) as u32).wrapping_sub(1);
         match self.kernel.locate(record, record.ts_age(now), probe) {
             Ok(flow) => {
                 self.rescues.identify(key, flow);
-                self.rescues.set(key, Stage::Locating, deadline);
+                true
             }
-            Err(e) => self.refuse(key, &format!("locate: {e}"), Verdict::Reset),
+            Err(e) => {
+                self.refuse(key, &format!("locate: {e}"), Verdict::Reset);
+                false
+            }
         }
     }
 
@@ -50,7 +65,8 @@ impl<K: Kernel> Engine<K> {
                 }
             }
         }
-        self.spoken(&desc.key, word, ts, heard, now);
+        let kept = heard + self.unclaimed(&desc.key);
+        self.spoken(&desc.key, word, ts, (heard, kept), now);
     }
 
     /// A client has said where it stands.
@@ -71,10 +87,18 @@ impl<K: Kernel> Engine<K> {
             let note = json!({"flow": flow, "after_ms": ms, "expects": word.ack, "below": below});
             self.timeline.note("located", note);
         }
-        self.spoken(&desc.key, word, ts, heard, now);
+        self.spoken(&desc.key, word, ts, (heard, heard + HOLD), now);
     }
 
-    fn spoken(&mut self, key: &FlowKey, word: Word, ts: Option<(u32, u32)>, heard: i64, now: i64) {
+    /// A client was heard, and the kernel keeps its flow until `kept`, and longer.
+    fn spoken(
+        &mut self,
+        key: &FlowKey,
+        word: Word,
+        ts: Option<(u32, u32)>,
+        (heard, kept): (i64, i64),
+        now: i64,
+    ) {
         let Some(rescue) = self.rescues.flows.get_mut(key) else {
             return;
         };
@@ -105,6 +129,17 @@ impl<K: Kernel> Engine<K> {
                 }),
             };
         }
+        match rescue.stage {
+            Stage::Locating => self.go_on(key, word, now),
+            _ => self.line_up(key, Some(word), kept, now),
+        }
+    }
+
+    /// It is the turn of a flow whose client has spoken.
+    pub(super) fn go_on(&mut self, key: &FlowKey, word: Word, now: i64) {
+        let Some(rescue) = self.rescues.flows.get_mut(key) else {
+            return;
+        };
         match plan(&rescue.record, word) {
             Plan::Silent { at, c2s_next } => {
                 let record = &mut rescue.record;

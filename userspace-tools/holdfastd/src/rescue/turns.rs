@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: GPL-2.0-or-later OR MIT
+
+//! Whose turn it is: no more than `recovery.concurrency` flows are under way at once.
+//!
+//! Clients that have spoken go first, in that order: they are there, they say where they stand, and
+//! they wait. Then those that are to be located, the newest response first; then those that have not
+//! answered yet.
+//!
+//! Nothing of what a client says is lost while it waits: its last word is kept, and counts when its
+//! turn comes. But the kernel's patience is not endless. An orphan passes after `verdict-ms`, a close
+//! that is held back is let through after as long, and either is the end of the connection. Half of
+//! that time such a flow is left as it is; nearly all have had their turn by then. After that its
+//! client is asked where it stands ([`Kernel::locate`]), which claims the flow, and asked again
+//! every [`HOLD`]: a client that was located is reset after ten seconds (`LOCATED_TIME` of the
+//! module), and one that has said nothing for as long is forgotten. So it costs a probe and its answer
+//! in that time to keep a flow, and what the client has said meanwhile is heard, too. Beyond 4096
+//! orphans (`orphan_limit`) packets are dropped without a word, and their clients send them again.
+
+use std::collections::VecDeque;
+
+use libholdfast::record::State;
+use libholdfast::recovery::Word;
+use libholdfast::types::FlowKey;
+
+use super::{Rescue, Stage, MS};
+use crate::engine::Engine;
+use crate::kernel::Kernel;
+
+/// How often the kernel is told that a flow which it has claimed is still wanted: half of the time
+/// after which it gives up one whose client has spoken, or has not.
+pub(super) const HOLD: i64 = 5_000 * MS;
+
+/// Time that the client of an unprotected flow has to speak by itself before it is asked where it
+/// stands. One that uploads does, from farther ahead than an answer to a probe may come.
+const UNHEARD: i64 = 2_000 * MS;
+
+/// Who waits for a turn. Names of flows that do so no more are passed over.
+#[derive(Debug, Default)]
+pub(super) struct Turns {
+    /// Their clients have spoken.
+    spoken: VecDeque<FlowKey>,
+    /// They are to be located.
+    silent: VecDeque<FlowKey>,
+    /// Unprotected flows and when they are to be located. Their clients must learn of the end,
+    /// the silent ones too.
+    unheard: VecDeque<(i64, FlowKey)>,
+}
+
+impl Turns {
+    /// A flow is to be located, behind all that wait already.
+    pub(super) fn join(&mut self, key: FlowKey) {
+        self.silent.push_back(key);
+    }
+
+    /// The client of an unprotected flow may speak by itself.
+    pub(super) fn listen(&mut self, key: FlowKey, now: i64) {
+        self.unheard.push_back((now + UNHEARD, key));
+    }
+
+    fn next(&mut self) -> Option<FlowKey> {
+        let spoken = self.spoken.pop_front();
+        spoken.or_else(|| self.silent.pop_front())
+    }
+}
+
+impl Rescue {
+    /// What its client has said, if it waits for its turn.
+    fn waits(&self) -> Option<Option<Word>> {
+        match self.stage {
+            Stage::Queued { said } => Some(said),
+            _ => None,
+        }
+    }
+}
+
+impl<K: Kernel> Engine<K> {
+    /// The client of a flow that is not under way has spoken, or has done so once; the kernel keeps
+    /// the flow until `kept`, and longer.
+    pub(super) fn line_up(&mut self, key: &FlowKey, said: Option<Word>, kept: i64, now: i64) {
+        let Some(rescue) = self.rescues.flows.get(key) else {
+            return;
+        };
+        let in_line = matches!(rescue.waits(), Some(Some(_)));
+        self.rescues.set(key, Stage::Queued { said }, kept);
+        if !in_line {
+            self.rescues.turns.spoken.push_back(*key);
+        }
+        self.take_turns(now);
+    }
+
+    /// Half of the time for which the kernel keeps a flow that nobody has claimed.
+    pub(crate) fn unclaimed(&self, key: &FlowKey) -> i64 {
+        let service = self.service(key.service);
+        i64::from(service.map_or(0, |s| s.verdict_ms)) * MS / 2
+    }
+
+    /// The kernel keeps a flow, which waits for its turn, until `kept`, and longer.
+    pub(crate) fn kept_until(&mut self, key: &FlowKey, kept: i64) {
+        let rescue = self.rescues.flows.get_mut(key);
+        if let Some(rescue) = rescue.filter(|r| r.waits().is_some()) {
+            rescue.deadline = kept;
+        }
+    }
+
+    /// Begins with as many flows as may be under way.
+    pub(super) fn take_turns(&mut self, now: i64) {
+        while let Some(&(at, key)) = self.rescues.turns.unheard.front() {
+            if at > now {
+                break;
+            }
+            self.rescues.turns.unheard.pop_front();
+            let unheard = |r: &&mut Rescue| {
+                matches!(r.stage, Stage::Idle) && matches!(r.record.state, State::Unprotected(_))
+            };
+            if let Some(rescue) = self.rescues.flows.get_mut(&key).filter(unheard) {
+                (rescue.stage, rescue.deadline) = (Stage::Queued { said: None }, i64::MAX);
+                self.rescues.turns.join(key);
+            }
+        }
+        while self.rescues.active < self.limits.concurrency {
+            let Some(key) = self.rescues.turns.next() else {
+                break;
+            };
+            match self.rescues.flows.get(&key).and_then(Rescue::waits) {
+                Some(Some(word)) => self.go_on(&key, word, now),
+                Some(None) => self.locate(&key, now),
+                None => {}
+            }
+        }
+    }
+
+    /// The turn of a flow has not come, and the kernel is about to give it up.
+    pub(super) fn hold(&mut self, key: &FlowKey, now: i64) {
+        if self.ask_client(key, now) {
+            self.kept_until(key, now + HOLD);
+        }
+    }
+}

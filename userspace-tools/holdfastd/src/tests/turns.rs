@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: GPL-2.0-or-later OR MIT
+
+//! More flows to recover than may be under way at once.
+
+use super::*;
+
+const SECOND: i64 = 1_000_000_000;
+
+/// An engine that recovers `concurrency` flows at once, and those of the clients from 1 on, in the
+/// middle of a response, in that order.
+fn shaped(concurrency: usize, clients: u16) -> (Engine<FakeKernel>, FakeKernel) {
+    let (mut e, kernel) = engine();
+    e.limits.concurrency = concurrency;
+    for n in 1..=clients {
+        let mut record = downloading(n);
+        record.clock.as_mut().unwrap().heard = -i64::from(n);
+        e.adopt(record, 0);
+    }
+    e.tick(0);
+    (e, kernel)
+}
+
+fn orphan(n: u16, word: Word) -> What {
+    let (desc, ts) = (desc(n), None);
+    What::Orphan { desc, word, ts }
+}
+
+fn located(n: u16, word: Word) -> What {
+    let (desc, ts) = (desc(n), None);
+    What::Located { desc, word, ts }
+}
+
+/// A client that has `ack` of what began at 2000.
+fn at(ack: u64) -> Word {
+    word(ack, 1000 + GET.len() as u64)
+}
+
+/// The flow with this number is over.
+fn over(e: &mut Engine<FakeKernel>, flow: u64, now: i64) {
+    e.hear(entry(flow, What::Closed { ended: true }), now);
+    e.tick(now);
+}
+
+/// Whom the calls connect, and where.
+fn connected(calls: &[Call]) -> Vec<(u16, u64)> {
+    let client = |call: &Call| match call {
+        Call::Recover { key, at, .. } => (key.client.port() - 40_000, *at),
+        other => panic!("{other:?}"),
+    };
+    calls.iter().map(client).collect()
+}
+
+#[test]
+fn who_has_spoken_waits_for_its_turn_and_goes_first() {
+    let (mut e, kernel) = shaped(1, 3);
+    assert_eq!(kernel.take(), vec![Call::Locate(key(1), 1999)]);
+    // Idle flows have no other turn than that.
+    e.adopt(record(9), 0);
+    e.hear(entry(1, orphan(3, at(2300))), 0);
+    e.hear(entry(2, orphan(9, word(2000, 1000))), 0);
+    e.tick(0);
+    assert_eq!(kernel.take(), vec![], "one is under way");
+    assert_eq!(e.rescues.len(), (4, 1));
+    over(&mut e, 1001, 0);
+    assert_eq!(connected(&kernel.take()), [(3, 2300)]);
+    over(&mut e, 1002, 0);
+    assert_eq!(connected(&kernel.take()), [(9, 2000)]);
+    over(&mut e, 1003, 0);
+    assert_eq!(kernel.take(), vec![Call::Locate(key(2), 1999)]);
+    over(&mut e, 1004, 0);
+    assert_eq!((kernel.take(), e.rescues.len()), (vec![], (0, 0)));
+}
+
+#[test]
+fn nobody_who_speaks_later_is_served_before() {
+    let (mut e, kernel) = shaped(1, 3);
+    kernel.take();
+    e.hear(entry(1, orphan(2, at(2200))), 0);
+    // The turn is free, and has not been given to anybody yet.
+    e.hear(entry(1001, What::Closed { ended: true }), 0);
+    e.hear(entry(2, orphan(3, at(2300))), 0);
+    assert_eq!(connected(&kernel.take()), [(2, 2200)]);
+}
+
+#[test]
+fn who_waits_is_kept_by_the_kernel_and_may_say_more() {
+    let (mut e, kernel) = shaped(1, 2);
+    kernel.take();
+    let spoke = SECOND;
+    let said = Entry {
+        time: spoke,
+        ..entry(1, orphan(2, at(2200)))
+    };
+    e.hear(said, spoke);
+    // Half of verdict-ms.
+    let asked = spoke + 5 * SECOND / 2;
+    e.tick(asked - 1);
+    assert_eq!(kernel.take(), vec![]);
+    e.tick(asked);
+    assert_eq!(kernel.take(), vec![Call::Locate(key(2), 1999)]);
+    assert_eq!(e.rescues.len(), (2, 1), "it is not under way for that");
+    // A client that does not answer is asked again, and keeps its word.
+    e.tick(asked + 5 * SECOND - 1);
+    assert_eq!(kernel.take(), vec![]);
+    e.tick(asked + 5 * SECOND);
+    assert_eq!(kernel.take(), vec![Call::Locate(key(2), 1999)]);
+    // What was on its way when its server died has arrived.
+    let heard = asked + 6 * SECOND;
+    let more = Entry {
+        time: heard,
+        ..entry(1003, located(2, at(2300)))
+    };
+    e.hear(more, heard);
+    e.tick(heard + 5 * SECOND - 1);
+    assert_eq!(kernel.take(), vec![]);
+    e.tick(heard + 5 * SECOND);
+    assert_eq!(kernel.take(), vec![Call::Locate(key(2), 1999)]);
+    over(&mut e, 1001, heard + 6 * SECOND);
+    assert_eq!(connected(&kernel.take()), [(2, 2300)]);
+}
+
+#[test]
+fn who_waits_and_goes_has_no_turn() {
+    let (mut e, kernel) = shaped(1, 3);
+    kernel.take();
+    e.hear(entry(1, orphan(2, at(2200))), 0);
+    e.hear(entry(2, orphan(3, at(2300))), 0);
+    e.tick(3 * SECOND);
+    let held = kernel.take();
+    assert!(held.contains(&Call::Locate(key(2), 1999)), "{held:?}");
+    assert!(held.contains(&Call::Locate(key(3), 1999)), "{held:?}");
+    // One resets, the other uses its port again.
+    let second = 1002
+        + held
+            .iter()
+            .position(|c| *c == Call::Locate(key(2), 1999))
+            .unwrap() as u64;
+    e.hear(entry(second, What::Closed { ended: true }), 3 * SECOND);
+    let opened = What::Opened {
+        desc: desc(3),
+        start: 7000,
+        request: 8000,
+        ts: None,
+    };
+    e.hear(entry(2005 - second, opened), 3 * SECOND);
+    over(&mut e, 1001, 3 * SECOND);
+    assert_eq!((kernel.take(), e.rescues.len()), (vec![], (0, 0)));
+}
+
+#[test]
+fn a_flow_that_the_kernel_has_forgotten_waits_on() {
+    let (mut e, kernel) = shaped(1, 1);
+    let mut second = downloading(2);
+    second.clock = None;
+    e.adopt(second, 0);
+    kernel.take();
+    e.hear(entry(1, orphan(2, at(2200))), 0);
+    e.tick(3 * SECOND);
+    assert_eq!(kernel.take(), vec![Call::Locate(key(2), 1999)]);
+    // The daemon stood still: there was no probe in time.
+    let why = Failure::Silent;
+    e.hear(entry(1002, What::Failed { why }), 14 * SECOND);
+    e.tick(14 * SECOND);
+    assert_eq!(kernel.take(), vec![]);
+    e.hear(entry(3, orphan(2, at(2200))), 20 * SECOND);
+    over(&mut e, 1001, 20 * SECOND);
+    assert_eq!(connected(&kernel.take()), [(2, 2200)]);
+}
+
+#[test]
+fn a_close_is_held_back_until_it_is_the_turn_of_its_flow() {
+    let (mut e, kernel) = shaped(1, 1);
+    serve_as(&mut e, 1, 2);
+    kernel.take();
+    e.hear(entry(1, What::Lost { acked: 2400 }), 0);
+    assert_eq!(kernel.take(), vec![]);
+    e.tick(5 * SECOND / 2);
+    assert_eq!(kernel.take(), vec![Call::Locate(key(2), 1999)]);
+    e.hear(entry(1002, located(2, at(2400))), 3 * SECOND);
+    over(&mut e, 1001, 3 * SECOND);
+    assert_eq!(connected(&kernel.take()), [(2, 2400)]);
+}
+
+/// The log tells of a request and the head of its response on `flow`, of the `n`-th client.
+fn serve_as(e: &mut Engine<FakeKernel>, flow: u64, n: u16) {
+    for mut entry in served() {
+        entry.flow = flow;
+        if let What::Opened { desc: opened, .. } = &mut entry.what {
+            *opened = desc(n);
+        }
+        e.hear(entry, 0);
+    }
+}
