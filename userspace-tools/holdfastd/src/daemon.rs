@@ -463,7 +463,7 @@ impl<K: Kernel> Daemon<K> {
                     }
                 }
                 // Who has heard this has heard all of it.
-                let _ = tx.try_send((0, vec![self.ready.about()]));
+                let _ = tx.try_send((0, vec![self.ready.about(&self.config)]));
             }
             LinkEvent::Down { peer, conn } => {
                 if self.links.get(&peer).is_some_and(|(c, _)| *c == conn) {

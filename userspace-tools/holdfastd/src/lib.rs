@@ -37,6 +37,7 @@ pub mod seal;
 pub mod store;
 pub mod takeover;
 pub mod tally;
+pub mod terms;
 pub mod timeline;
 pub mod watch;
 pub mod wire;

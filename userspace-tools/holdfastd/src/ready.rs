@@ -18,6 +18,7 @@ use crate::kernel::Kernel;
 use crate::membership::{Health, Time};
 use crate::sample::{self, shown, Sample, Verdict};
 use crate::store::{Fitness, Update};
+use crate::terms::Terms;
 use crate::wire::VERSION;
 
 /// How often peers are told about this node.
@@ -51,6 +52,7 @@ struct Peer {
     daemon: String,
     module: String,
     fitness: Fitness,
+    services: Vec<Terms>,
 }
 
 /// Why this node is not ready.
@@ -120,13 +122,14 @@ impl Default for Ready {
 }
 
 impl Ready {
-    /// What this node says of itself.
-    pub fn about(&self) -> Update {
+    /// What this node, which has this configuration, says of itself.
+    pub fn about(&self, config: &Config) -> Update {
         Update::About {
             wall_ms: wall_ms(),
             daemon: env!("CARGO_PKG_VERSION").into(),
             module: self.module.clone(),
             fitness: self.fitness,
+            services: config.services.iter().map(Terms::of).collect(),
         }
     }
 
@@ -149,6 +152,7 @@ impl Ready {
                 daemon,
                 module,
                 fitness,
+                services,
             } => {
                 let ahead = i128::from(*theirs) - i128::from(wall_ms());
                 let begun = self.peers.get(peer).is_some_and(|p| p.begun);
@@ -160,6 +164,7 @@ impl Ready {
                     daemon: shortened(daemon),
                     module: shortened(module),
                     fitness: *fitness,
+                    services: services.clone(),
                 };
                 self.peers.insert(peer.to_owned(), known);
             }
@@ -233,6 +238,24 @@ impl Ready {
             let text = format!("the module of {peer} is another one: {theirs}, ours {ours}");
             say("version", text);
         }
+        for theirs in &p.services {
+            let of = theirs.service;
+            // What only we have, we can take over.
+            let Some(ours) = config.services.iter().find(|s| s.socket() == of) else {
+                say("config", format!("{peer} has a service at {of}, we do not"));
+                continue;
+            };
+            let here = Terms::of(ours);
+            // As nearly always, and this is asked very often.
+            if here == *theirs {
+                continue;
+            }
+            for (key, [theirs, here]) in here.differences(theirs) {
+                let name = ours.name();
+                let text = format!("{name}: {peer} has {key} = {theirs}, we have {here}");
+                say("config", text);
+            }
+        }
     }
 }
 
@@ -258,7 +281,7 @@ impl<K: Kernel> Daemon<K> {
         if now >= self.ready.next_about || fitness != self.ready.fitness {
             self.ready.fitness = fitness;
             self.ready.next_about = now + ABOUT;
-            let about = self.ready.about();
+            let about = self.ready.about(&self.config);
             for (_, tx) in self.links.values() {
                 // A link that is full has enough to tell.
                 let _ = tx.try_send((0, vec![about.clone()]));
@@ -375,13 +398,20 @@ impl<K: Kernel> Daemon<K> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::tests::EXAMPLE;
+    use crate::config::{tests::EXAMPLE, MovedBy};
+
+    fn config() -> Config {
+        Config::parse(EXAMPLE).unwrap()
+    }
+
+    fn reasons(ready: &Ready, now: Time) -> Vec<Reason> {
+        let mut out = Vec::new();
+        ready.of_peer("b", &config(), now, &mut out);
+        out
+    }
 
     fn why(ready: &Ready, now: Time) -> Vec<&'static str> {
-        let mut out = Vec::new();
-        let config = Config::parse(EXAMPLE).unwrap();
-        ready.of_peer("b", &config, now, &mut out);
-        out.into_iter().map(|r| r.kind).collect()
+        reasons(ready, now).into_iter().map(|r| r.kind).collect()
     }
 
     #[test]
@@ -391,21 +421,21 @@ mod tests {
         assert_eq!(why(&r, s(1)), ["records"]);
         r.hear("b", &Update::Begin, s(1));
         assert_eq!(why(&r, s(1)), ["records"]);
-        r.hear("b", &r.about(), s(1));
+        r.hear("b", &r.about(&config()), s(1));
         assert_eq!(why(&r, s(1)), Vec::<&str>::new());
         assert_eq!(why(&r, s(10)), ["records"]);
         r.hear("b", &Update::Begin, s(11));
         assert_eq!(why(&r, s(11)), ["records"], "it begins anew");
-        r.hear("b", &r.about(), s(11));
+        r.hear("b", &r.about(&config()), s(11));
         assert_eq!(why(&r, s(11)), Vec::<&str>::new());
         // It was taken for dead, wrongly.
         r.lost("b");
         assert_eq!(why(&r, s(11)), ["records"]);
-        r.hear("b", &r.about(), s(12));
+        r.hear("b", &r.about(&config()), s(12));
         assert_eq!(why(&r, s(12)), Vec::<&str>::new());
         // Its records were forgotten: it must tell them again.
         r.forget("b");
-        r.hear("b", &r.about(), s(13));
+        r.hear("b", &r.about(&config()), s(13));
         assert_eq!(why(&r, s(13)), ["records"]);
     }
 
@@ -434,6 +464,7 @@ mod tests {
             daemon: daemon.into(),
             module: module.into(),
             fitness: Fitness::Ready,
+            services: Vec::new(),
         };
         let (ours, module) = (env!("CARGO_PKG_VERSION"), r.module.clone());
         for ahead in [60_000, -60_000] {
@@ -447,6 +478,7 @@ mod tests {
             daemon: ours.into(),
             module,
             fitness: Fitness::Unfit,
+            services: Vec::new(),
         };
         r.hear("b", &far, Time::ZERO);
         assert_eq!(why(&r, Time::ZERO), ["clock"]);
@@ -460,5 +492,32 @@ mod tests {
         let long = about(0, &"x".repeat(1000), "");
         r.hear("b", &long, Time::ZERO);
         assert_eq!(r.peers["b"].daemon.len(), WORD);
+    }
+
+    #[test]
+    fn configurations_must_agree_on_what_a_takeover_does() {
+        let mut r = Ready::default();
+        r.hear("b", &Update::Begin, Time::ZERO);
+        let mut theirs = config();
+        let said = |r: &mut Ready, theirs: &Config| {
+            let about = r.about(theirs);
+            r.hear("b", &about, Time::ZERO);
+            let reasons = reasons(r, Time::ZERO);
+            assert!(reasons.iter().all(|r| r.kind == "config"), "{reasons:?}");
+            reasons.into_iter().map(|r| r.text).collect::<Vec<_>>()
+        };
+        assert_eq!(said(&mut r, &theirs), Vec::<String>::new());
+        theirs.services[0].deterministic = true;
+        theirs.services[0].moved_by = MovedBy::Others;
+        // What differs for good reasons.
+        theirs.services[0].restart_ms += 1;
+        let differ = [
+            "192.0.2.10:80: b has deterministic = true, we have false",
+            "192.0.2.10:80: b has moved-by = \"others\", we have \"holdfastd\"",
+        ];
+        assert_eq!(said(&mut r, &theirs), differ);
+        theirs.services[0].port = 81;
+        let lacks = ["b has a service at 192.0.2.10:81, we do not"];
+        assert_eq!(said(&mut r, &theirs), lacks);
     }
 }

@@ -8,6 +8,8 @@ use libholdfast::record::{Clock, Record, State, FARTHEST};
 use libholdfast::types::FlowKey;
 use serde::{Deserialize, Serialize};
 
+use crate::terms::Terms;
+
 /// A change of a record on its way to the support group. Where its form changes, so that older nodes
 /// cannot read it, [`crate::wire::VERSION`] does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,12 +35,14 @@ pub enum Update {
         generation: u32,
     },
     /// All that the sender had when the link came up has been told; what it is. `wall_ms`: its
-    /// clock. `daemon`, `module`: versions.
+    /// clock. `daemon`, `module`: versions. `services`: what it was told of them, 256 at most, as no
+    /// kernel takes more.
     About {
         wall_ms: u64,
         daemon: String,
         module: String,
         fitness: Fitness,
+        services: Vec<Terms>,
     },
 }
 

@@ -132,6 +132,7 @@ fn words(rng: &mut Rng) -> Vec<u8> {
             daemon: "0.1".into(),
             module: String::new(),
             fitness: Fitness::Ready,
+            services: Vec::new(),
         },
     ];
     match rng.below(3) {

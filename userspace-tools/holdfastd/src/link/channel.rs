@@ -186,7 +186,12 @@ impl Channel {
             while let Some(next) = rest.peek() {
                 let len = match next {
                     Update::Put(bytes) => bytes.len() + 16,
-                    Update::About { daemon, module, .. } => daemon.len() + module.len() + 32,
+                    Update::About {
+                        daemon,
+                        module,
+                        services,
+                        ..
+                    } => daemon.len() + module.len() + 32 * (1 + services.len()),
                     _ => 160,
                 };
                 if !some.is_empty() && size + len > FRAME {
