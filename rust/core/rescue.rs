@@ -206,21 +206,27 @@ impl Flow {
         }
     }
 
+    /// Lets the ghost, if there is one, go on: what came of that, the ghost as it is then, and how it
+    /// is to be joined.
+    fn with_ghost(
+        &mut self,
+        go_on: impl FnOnce(&mut Ghost, &Voice<'_>) -> Progress,
+    ) -> Option<(Progress, Ghost, Option<Joint>)> {
+        let voice = Voice {
+            handshake: &self.handshake,
+            clock: &self.clock,
+        };
+        let Rescue::Ghost { ghost, joint, .. } = &mut self.rescue else {
+            return None;
+        };
+        Some((go_on(ghost, &voice), *ghost, *joint))
+    }
+
     /// A packet of the server to the ghost.
     pub(super) fn ghost_s2c(&mut self, p: &mut Packet<'_>, env: &Env, fx: &mut Effects) -> Verdict {
-        let Rescue::Ghost {
-            mut ghost,
-            until,
-            joint,
-        } = self.rescue
-        else {
+        let heard = self.with_ghost(|ghost, voice| ghost.hear(p, voice, env.now, fx));
+        let Some((progress, ghost, joint)) = heard else {
             return Verdict::Drop(Counter::LateSocket);
-        };
-        let progress = ghost.hear(p, &self.voice(), env.now, fx);
-        self.rescue = Rescue::Ghost {
-            ghost,
-            until,
-            joint,
         };
         match (progress, joint) {
             (Progress::Connected, _) if ghost.is_silent() => {
@@ -285,31 +291,17 @@ impl Flow {
     }
 
     fn ghost_tick(&mut self, env: &Env, fx: &mut Effects) {
-        let Rescue::Ghost {
-            mut ghost,
-            until,
-            joint,
-        } = self.rescue
-        else {
+        let Rescue::Ghost { until, .. } = self.rescue else {
             return;
         };
-        if env.now >= until {
-            self.drop_ghost(fx);
-            self.ghost_lost(env, fx);
-            return;
+        if env.now < until {
+            let ticked = self.with_ghost(|ghost, voice| ghost.tick(voice, env.now, fx));
+            if !matches!(ticked, Some((Progress::Lost, ..))) {
+                return self.arm_ghost();
+            }
         }
-        let progress = ghost.tick(&self.voice(), env.now, fx);
-        self.rescue = Rescue::Ghost {
-            ghost,
-            until,
-            joint,
-        };
-        if progress == Progress::Lost {
-            self.drop_ghost(fx);
-            self.ghost_lost(env, fx);
-        } else {
-            self.arm_ghost();
-        }
+        self.drop_ghost(fx);
+        self.ghost_lost(env, fx);
     }
 
     fn failed(&mut self, why: Counter, fx: &mut Effects) {
