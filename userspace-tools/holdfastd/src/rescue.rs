@@ -30,7 +30,7 @@ use serde_json::json;
 use crate::engine::Engine;
 use crate::kernel::{Failure, Kernel, Verdict};
 use crate::next::Search;
-use turns::Turns;
+use turns::{Turns, HOLDS};
 
 /// How often a client is asked again after an outdated word.
 const ASK_AGAIN: u32 = 3;
@@ -325,13 +325,13 @@ impl<K: Kernel> Engine<K> {
             .filter(|(_, r)| !matches!(r.stage, Stage::Idle) && r.deadline <= now)
             .map(|(k, _)| *k)
             .collect();
+        let mut holds = 0..HOLDS;
         for key in late {
             let rescue = self.rescues.flows.get_mut(&key);
-            if rescue
-                .as_ref()
-                .is_some_and(|r| matches!(r.stage, Stage::Queued { .. }))
-            {
-                self.hold(&key, now);
+            if rescue.as_ref().is_some_and(|r| r.waits().is_some()) {
+                if holds.next().is_some() {
+                    self.hold(&key, now);
+                }
                 continue;
             }
             if rescue.as_ref().is_some_and(|r| r.is_probed()) {

@@ -30,6 +30,10 @@ use crate::kernel::Kernel;
 /// after which it gives up one whose client has spoken, or has not.
 pub(super) const HOLD: i64 = 5_000 * MS;
 
+/// Most flows that are kept so with one tick, as heartbeats must not wait for thousands. The others have
+/// half of their time left.
+pub(super) const HOLDS: usize = 64;
+
 /// Time that the client of an unprotected flow has to speak by itself before it is asked where it
 /// stands. One that uploads does, from farther ahead than an answer to a probe may come.
 const UNHEARD: i64 = 2_000 * MS;
@@ -65,7 +69,7 @@ impl Turns {
 
 impl Rescue {
     /// What its client has said, if it waits for its turn.
-    fn waits(&self) -> Option<Option<Word>> {
+    pub(super) fn waits(&self) -> Option<Option<Word>> {
         match self.stage {
             Stage::Queued { said } => Some(said),
             _ => None,

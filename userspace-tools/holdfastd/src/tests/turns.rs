@@ -120,6 +120,32 @@ fn who_waits_is_kept_by_the_kernel_and_may_say_more() {
 }
 
 #[test]
+fn heartbeats_do_not_wait_until_thousands_are_kept() {
+    let (mut e, kernel) = shaped(1, 201);
+    kernel.take();
+    for n in 2..=201 {
+        e.hear(entry(n.into(), orphan(n, at(2200))), 0);
+    }
+    let mut kept = Vec::new();
+    for n in 0.. {
+        e.tick(3 * SECOND + n);
+        let calls = kernel.take();
+        assert!(calls.len() <= 64, "{}", calls.len());
+        if calls.is_empty() {
+            break;
+        }
+        kept.extend(calls);
+    }
+    let who = |call: &Call| match call {
+        Call::Locate(key, _) => key.client.port(),
+        other => panic!("{other:?}"),
+    };
+    let mut who: Vec<_> = kept.iter().map(who).collect();
+    who.sort_unstable();
+    assert_eq!(who, (40_002..=40_201).collect::<Vec<_>>());
+}
+
+#[test]
 fn who_waits_and_goes_has_no_turn() {
     let (mut e, kernel) = shaped(1, 3);
     kernel.take();
