@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later OR MIT
 # holdfast-test: guest sample=stock,debug timeout=240
 """A reader of the log that breaks every rule: mappings of any place, length and protection, reads and
-writes, two at once, children that keep a mapping, and a consumer count that is garbage while traffic
-is logged. It harms its own log and nothing else."""
+writes, two at once, children that keep a mapping, and a consumer count that is garbage, or one that
+says that the log is full, while traffic is logged. It harms its own log and nothing else."""
 
 import ctypes
 import errno
@@ -11,6 +11,7 @@ import http.client
 import http.server
 import os
 import random
+import socket
 import struct
 import subprocess
 import sys
@@ -19,7 +20,7 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "lib"))
-from genl import Family, attr, attrs, numbers  # noqa: E402
+from genl import NESTED, Family, attr, attrs, numbers  # noqa: E402
 
 SEED = os.environ.get("HOLDFAST_SEED") or str(random.getrandbits(32))
 RNG = random.Random(SEED)
@@ -170,6 +171,15 @@ def counts() -> dict[str, int]:
     return found
 
 
+def await_count(name: str, value: int) -> None:
+    """Until a counter has come so far."""
+    until = time.monotonic() + 20
+    while counts()[name] < value:
+        if time.monotonic() > until:
+            sys.exit(f"FAIL (HOLDFAST_SEED={SEED}): {name} is not {value}")
+        time.sleep(0.01)
+
+
 def garbage() -> None:
     """Nobody else is harmed by a consumer count that means nothing."""
     n = numbers()
@@ -209,6 +219,51 @@ def garbage() -> None:
     print({name: count for name, count in counts().items() if count})
 
 
+def full_at_the_commit() -> None:
+    """A server closes in the middle of its response, which is held. Once that is let go it turns out what
+    the close is, and then the log is full: nobody would ever hear of it, so it must not be held back."""
+    n, port = numbers(), 81
+    address, u32 = bytes([127, 0, 0, 1]), struct.Struct("=I")
+    service = attr(n["A_SERVICE_ADDR"], address) + attr(n["A_SERVICE_PORT"], struct.pack(">H", port))
+    service += attr(n["A_SERVICE_HOLD_MS"], u32.pack(10_000)) + attr(n["A_SERVICE_VERDICT_MS"], u32.pack(60_000))
+    family = Family()
+    expect("service-add", family.ask(n["CMD_SERVICE_ADD"], service)[0], 0)
+    fd = opened()
+    consumer = mapped(fd, PAGE, READ | WRITE, 0)
+    word = ctypes.c_uint64.from_address(consumer)
+    data, length = whole(fd)
+    producer = ctypes.c_uint64.from_address(data)
+    word.value = producer.value
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"
+    with socket.create_server(("127.0.0.1", port)) as listener, socket.socket() as client:
+        client.settimeout(30)
+        client.connect(("127.0.0.1", port))
+        server = listener.accept()[0]
+        client.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        server.recv(1000)
+        before = counts()
+        server.sendall(head)
+        await_count("held", before["held"] + 1)
+        server.close()
+        await_count("held", before["held"] + 2)
+        flow = dict(attrs(family.ask(n["CMD_FLOW_GET"], dump=True)[2][0]))
+        (start,) = struct.unpack("=Q", flow[n["A_FLOW_OBJECT_START"]])
+        release = attr(n["A_RELEASE_CLIENT_ADDR"], address)
+        release += attr(n["A_RELEASE_CLIENT_PORT"], struct.pack(">H", client.getsockname()[1]))
+        release += attr(n["A_RELEASE_SERVICE_ADDR"], address) + attr(n["A_RELEASE_SERVICE_PORT"], struct.pack(">H", port))
+        release += attr(n["A_RELEASE_OBJECT_START"], struct.pack("=Q", start))
+        release += attr(n["A_RELEASE_OBJECT_END"], struct.pack("=Q", start + len(head) + 1000))
+        batch = attr(n["A_BATCH_RELEASE"] | NESTED, attr(NESTED, release))
+        word.value = producer.value - (length - PAGE)
+        expect("flow-commit", family.ask(n["CMD_FLOW_COMMIT"], batch)[0], 0)
+        expect("closes that were held back", counts()["close_held"] - before["close_held"], 1)
+        expect("what the client gets", client.recv(1000) + client.recv(1000), head)
+    expect("closes let through", counts()["close_passed"] - before["close_passed"], 1)
+    libc.munmap(data, length)
+    libc.munmap(consumer, PAGE)
+    os.close(fd)
+
+
 def main() -> None:
     """All of it; the process must end for its mappings to go."""
     print(f"HOLDFAST_SEED={SEED}")
@@ -218,6 +273,7 @@ def main() -> None:
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     mappings()
     children()
+    full_at_the_commit()
     garbage()
     print("ok")
 
