@@ -4,7 +4,8 @@
 //!
 //! Clients that have spoken go first, in that order: they are there, they say where they stand, and
 //! they wait. Then those that are to be located, the newest response first; then those that have not
-//! answered yet.
+//! answered yet. Who is replayed has no turn and needs none; where that has failed for the last
+//! time, the server of the next node is asked at once.
 //!
 //! Nothing of what a client says is lost while it waits: its last word is kept, and counts when its
 //! turn comes. But the kernel's patience is not endless. An orphan passes after `verdict-ms`, a close
