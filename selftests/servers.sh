@@ -128,11 +128,19 @@ fronts_start() {
 CLIENTS=(client narrow)
 NUMBER[narrow]=11
 site_up a b c
-# Nobody is to have all of a file while it looks as if it was in the middle.
-in_ns client sysctl -qw net.ipv4.tcp_rmem="4096 65536 131072"
+# Until a is dead no connection gets more than this: whatever is in the body stays there.
+in_ns client nft -f - <<-RULES
+	table inet middle {
+		chain in {
+			type filter hook prerouting priority mangle
+			tcp sport { 80, 81, 82 } ct reply bytes > 700000 drop
+		}
+	}
+RULES
+in_ns client sysctl -qw net.netfilter.nf_conntrack_acct=1
 object index.html 100
 object big 1500000
-object bigger 4200000
+object bigger 16000000
 object one 300000
 object two 70000
 touch -d '1 hour ago' "$SITE"/www/*
@@ -144,31 +152,32 @@ for name in a b c; do
 done
 fronts_start
 
-# begin NAME FILE COMMAND...: starts a client that writes an object to FILE.
-NAMES=() FILES=() PROCESSES=()
+# begin NAME FILE BYTES COMMAND...: starts a client that writes an object to FILE, and is in the middle
+# of it once BYTES are there.
+NAMES=() FILES=() MIDDLES=() PROCESSES=()
 begin() {
-	NAMES+=("$1") FILES+=("$2")
-	ip netns exec client "${@:3}" >"$2.said" 2>&1 &
+	NAMES+=("$1") FILES+=("$2") MIDDLES+=("$3")
+	ip netns exec client "${@:4}" >"$2.said" 2>&1 &
 	PROCESSES+=($!)
 }
-PACE=400k
 # bodies FAMILY PORT CLIENT...
 bodies() {
 	local family=$1 port=$2 name=${SERVER[$2]}, out=$SITE/got.$1.$2 address=$V4 what
 	[[ $family == 4 ]] || address="[$V6]"
 	shift 2
 	for what; do
-		local front=(curl -sSk --limit-rate $PACE -o "$out.$what")
+		local to=("$out.$what" 200000)
+		local front=("${to[@]}" curl -sSk -o "$out.$what")
 		case $what in
-		curl) begin "$name curl" "$out.$what" "${front[@]}" "http://$address:$port/big" ;;
-		wget) begin "$name wget" "$out.$what" wget -q --tries=1 --limit-rate=$PACE -O "$out.$what" "http://$address:$port/big" ;;
-		aria2) begin "$name aria2" "$out.$what" aria2c -q --no-conf --disk-cache=0 -x4 -s4 -k1M --max-tries=1 --max-download-limit=1M \
+		curl) begin "$name curl" "${front[@]}" "http://$address:$port/big" ;;
+		wget) begin "$name wget" "${to[@]}" wget -q --tries=1 -O "$out.$what" "http://$address:$port/big" ;;
+		# So much are more than two of its four connections: each stops before its quarter ends.
+		aria2) begin "$name aria2" "$out.$what" 1600000 aria2c -q --no-conf --disk-cache=0 -x4 -s4 -k1M --max-tries=1 \
 			--file-allocation=none --allow-overwrite=true -d "$SITE" -o "${out##*/}.$what" "http://$address:$port/bigger" ;;
-		nginx) begin "$name TLS by nginx" "$out.$what" "${front[@]}" "https://127.0.0.1:9$((family == 4 ? 0 : 2))$port/big" ;;
-		haproxy) begin "$name TLS by HAProxy" "$out.$what" "${front[@]}" "https://127.0.0.1:9$((family == 4 ? 1 : 3))$port/big" ;;
+		nginx) begin "$name TLS by nginx" "${front[@]}" "https://127.0.0.1:9$((family == 4 ? 0 : 2))$port/big" ;;
+		haproxy) begin "$name TLS by HAProxy" "${front[@]}" "https://127.0.0.1:9$((family == 4 ? 1 : 3))$port/big" ;;
 		esac
 		NAMES[-1]+=", IPv$family"
-		pause || true
 	done
 }
 idle() {
@@ -182,18 +191,11 @@ through() {
 	in_ns client curl -sSfk -o "$SITE/through" "https://127.0.0.1:$1$2" || fail "through port $1: $2"
 	same "${2#/}" "$SITE/through"
 }
-exec {SAY}>&2
-# Each client that is in the middle pauses until all are.
-pause() {
-	local n all=0
+in_the_middle() {
+	local n
 	for n in "${!FILES[@]}"; do
-		if (($(stat -c %b "${FILES[n]}" 2>/dev/null || echo 0) * 512 > 200000)); then
-			kill -STOP "${PROCESSES[n]}" || fail "it ended too early: ${NAMES[n]}: $(<"${FILES[n]}.said")" 2>&$SAY
-		else
-			all=1
-		fi
+		(($(stat -c %b "${FILES[n]}" 2>/dev/null || echo 0) * 512 > MIDDLES[n])) || return 1
 	done
-	return $all
 }
 answered() {
 	local name
@@ -229,9 +231,12 @@ else
 		bodies 6 "$port" curl wget aria2 nginx haproxy
 	done
 fi
-until_true 60 pause
-kill -CONT "${PROCESSES[@]}"
+until_true 60 in_the_middle
+for n in "${!NAMES[@]}"; do
+	kill -0 "${PROCESSES[n]}" || fail "it ended too early: ${NAMES[n]}: $(<"${FILES[n]}.said")"
+done
 node_crash a
+in_ns client nft delete table inet middle
 until_true 20 owns b
 touch "$SITE/gate.1"
 until_true 60 answered 2
