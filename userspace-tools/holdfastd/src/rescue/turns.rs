@@ -36,7 +36,7 @@ pub(super) const HOLD: i64 = 5_000 * MS;
 pub(super) const HOLDS: usize = 64;
 
 /// Time that the client of an unprotected flow has to speak by itself before it is asked where it
-/// stands. One that uploads does, from farther ahead than an answer to a probe may come.
+/// stands: those whose connections go on are not to wait for it.
 const UNHEARD: i64 = 2_000 * MS;
 
 /// Who waits for a turn. Names of flows that do so no more are passed over.
