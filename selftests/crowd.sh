@@ -13,7 +13,8 @@ small) downloads=100 idle=1000 concurrency=2 ;;
 full) downloads=1000 idle=20000 concurrency=16 ;;
 esac
 NODE_MORE=$'[recovery]\nconcurrency = '$concurrency
-NGINX_CONNECTIONS=$((downloads + idle + 1000))
+# With fewer than a sixteenth of them free, nginx closes those that are idle (ngx_drain_connections).
+NGINX_CONNECTIONS=$(((downloads + idle) * 5 / 4 + 1000))
 site_up a b
 object index.html 100
 object some $((400 << 10))

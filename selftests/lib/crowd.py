@@ -33,7 +33,7 @@ class Client:
     def __init__(self, crowd, path, source, paced):
         self.crowd, self.path, self.paced = crowd, path, paced
         self.body = crowd.objects[path]
-        self.due = 0.0
+        self.due = self.took = 0.0
         self.outcome = ""
         self.sock = socket.socket()
         self.sock.setblocking(False)
@@ -45,7 +45,7 @@ class Client:
 
     def ask(self):
         """Sends the request, at once or when the connection is there."""
-        self.head, self.got = b"", 0
+        self.head, self.got, self.began = b"", 0, time.monotonic()
         self.wants = selectors.EVENT_WRITE
         self.crowd.watch(self)
 
@@ -86,7 +86,7 @@ class Client:
 
     def ends(self, outcome):
         """Nothing more is awaited."""
-        self.outcome = outcome
+        self.outcome, self.took = outcome, time.monotonic() - self.began
         self.crowd.unwatch(self)
         return True
 
@@ -194,8 +194,11 @@ def main():
     crowd.waves("second answers", asked, idle)
     print(f"{idle} idle connections were answered after {time.monotonic() - began:.0f} s", flush=True)
     ends = {"downloads": loads, "idle": waiting}
+    for name, all_of in ends.items():
+        for outcome in {c.outcome for c in all_of}:
+            took = sorted(c.took for c in all_of if c.outcome == outcome)
+            print(f"{name}: {len(took)} {outcome}, after {took[0]:.1f} to {took[-1]:.1f} s, median {took[len(took) // 2]:.1f}")
     ends = {name: dict(collections.Counter(c.outcome for c in all_of)) for name, all_of in ends.items()}
-    print(ends)
     sys.exit(ends != {"downloads": {"answered": downloads}, "idle": {"answered": idle}})
 
 

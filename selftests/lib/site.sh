@@ -105,6 +105,7 @@ site_down() {
 		for name in "${NODES[@]}"; do
 			echo "--- holdfastd on $name" >&2
 			tail -40 "$SITE/$name.log" >&2 || true
+			[[ ! -s $SITE/$name.nginx/error.log ]] || tail -5 "$SITE/$name.nginx/error.log" >&2
 			in_ns "$name" holdfast stats >&2 2>/dev/null || true
 		done
 	fi
@@ -173,6 +174,8 @@ nginx_start() {
 			access_log off;
 			client_body_temp_path $SITE/$name.nginx;
 			keepalive_timeout 3600;
+			# Idle connections that are taken over are new to their server.
+			client_header_timeout 3600;
 			server {
 				listen 80;
 				listen [::]:80;
