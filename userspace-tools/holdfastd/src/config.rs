@@ -204,7 +204,7 @@ fn hold_ms() -> u32 {
     1000
 }
 fn verdict_ms() -> u32 {
-    5000
+    20_000
 }
 fn restart_ms() -> u64 {
     3000

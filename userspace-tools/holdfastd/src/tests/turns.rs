@@ -11,6 +11,7 @@ const SECOND: i64 = 1_000_000_000;
 fn shaped(concurrency: usize, clients: u16) -> (Engine<FakeKernel>, FakeKernel) {
     let (mut e, kernel) = engine();
     e.limits.concurrency = concurrency;
+    e.services[0].verdict_ms = 5000;
     for n in 1..=clients {
         let mut record = downloading(n);
         record.clock.as_mut().unwrap().heard = -i64::from(n);
