@@ -35,11 +35,11 @@ use crate::timeline::{monotonic, Timeline};
 use crate::watch::Watch;
 use crate::wire::{self, Beat, LINKS};
 
-/// Updates that a peer is told at once when it connects.
-const SYNC_CHUNK: usize = 256;
-
-/// Events of links and batches of the log that are taken in together.
+/// Batches of the log that are taken in together.
 const AT_ONCE: usize = 4;
+
+/// Events of links that wait; a peer that tells more has to wait itself.
+const EVENTS: usize = 128;
 
 /// Most bytes of a datagram.
 const DATAGRAM_MAX: usize = 1 << 16;
@@ -55,6 +55,8 @@ pub struct Daemon<K> {
     pub(crate) peers: Vec<(String, SocketAddr)>,
     /// Number of the connection, and where updates go in.
     pub(crate) links: HashMap<String, (u64, Tell)>,
+    /// By which connection each peer tells its records: the last one that has begun to.
+    pub(crate) told_by: HashMap<String, u64>,
     pub(crate) started: Instant,
     pub(crate) events: mpsc::Receiver<LinkEvent>,
     pub(crate) mover: Mover,
@@ -127,7 +129,7 @@ impl<K: Kernel> Daemon<K> {
             }
         }
 
-        let (events_tx, events) = mpsc::channel(1024);
+        let (events_tx, events) = mpsc::channel(EVENTS);
         let key = secret.key(LINKS);
         let names = config.peers.iter().map(|p| p.name.clone()).collect();
         let (names, known) = watch::channel(names);
@@ -151,6 +153,7 @@ impl<K: Kernel> Daemon<K> {
             socket,
             peers: Vec::new(),
             links: HashMap::new(),
+            told_by: HashMap::new(),
             started: Instant::now(),
             events,
             mover,
@@ -216,6 +219,7 @@ impl<K: Kernel> Daemon<K> {
                 Some(event) = self.events.recv() => self.linked(event),
                 entries = log.recv() => {
                     let Some(entries) = entries else { return Err("the log has ended".into()) };
+                    self.hear_links();
                     self.engine.hear_all(entries, monotonic());
                 }
                 Some((addr, ours, done)) = self.moved.recv() => self.moved(addr, ours, done),
@@ -252,15 +256,18 @@ impl<K: Kernel> Daemon<K> {
     /// everything else, and one message to each peer, are enough for all of it.
     fn take_more(&mut self, log: &mut mpsc::Receiver<Vec<Entry>>) {
         for _ in 0..AT_ONCE {
-            let (event, entries) = (self.events.try_recv().ok(), log.try_recv().ok());
-            if event.is_none() && entries.is_none() {
-                return;
-            }
-            if let Some(event) = event {
+            self.hear_links();
+            let Ok(entries) = log.try_recv() else { return };
+            self.engine.hear_all(entries, monotonic());
+        }
+    }
+
+    /// Takes in what has come of the links. What a peer was told to have confirmed must be there when
+    /// a record is asked for.
+    fn hear_links(&mut self) {
+        for _ in 0..self.events.len() {
+            if let Ok(event) = self.events.try_recv() {
                 self.linked(event);
-            }
-            if let Some(entries) = entries {
-                self.engine.hear_all(entries, monotonic());
             }
         }
     }
@@ -269,12 +276,17 @@ impl<K: Kernel> Daemon<K> {
         self.started.elapsed()
     }
 
-    pub(crate) fn beat(&mut self) {
+    fn say_alive(&mut self) {
         for (name, addr) in &self.peers {
-            let beat = self.membership.beat(name).encode();
+            let linked = self.links.contains_key(name);
+            let beat = self.membership.beat(name, linked).encode();
             // What is lost is what heartbeats are for.
             let _ = self.socket.try_send_to(&self.seal.seal(&beat), *addr);
         }
+    }
+
+    pub(crate) fn beat(&mut self) {
+        self.say_alive();
         let marks = self.engine.take_marks(monotonic());
         if marks.is_empty() {
             return;
@@ -311,6 +323,8 @@ impl<K: Kernel> Daemon<K> {
 
     fn tick(&mut self) {
         let now = self.time();
+        // What the dead have told comes before their death.
+        self.hear_links();
         let changes = self.membership.tick(now);
         self.changed(changes);
         let calm = self.membership.is_calm();
@@ -368,6 +382,7 @@ impl<K: Kernel> Daemon<K> {
                     let note = json!({"peer": peer, "version": version, "ours": ours});
                     self.engine.timeline.note("peer-version", note);
                 }
+                Change::Unlinked(peer) => self.engine.store.doubt(&peer),
                 Change::Dead(peer, silent) => {
                     let ms = silent.as_millis() as u64;
                     let note = json!({"peer": peer, "silent_ms": ms});
@@ -391,12 +406,17 @@ impl<K: Kernel> Daemon<K> {
                     let a = addr.to_string();
                     let note = json!({"address": a, "generation": generation, "from": from});
                     self.engine.timeline.note("owner", note);
+                    self.engine.store.inherit(addr, &self.config.node.name);
                     self.drain_over();
                     self.move_address(addr, true);
                 }
                 Change::Yield { addr, to } => {
                     let note = json!({"address": addr.to_string(), "to": to});
                     self.engine.timeline.note("yield", note);
+                    // What was not taken yet is the other one's.
+                    let me = &self.config.node.name;
+                    let store = &mut self.engine.store;
+                    store.forget(|owner, key| owner == me && key.service.ip() == addr);
                     let left = self.drain.has_left(addr);
                     self.yielded(addr, &to);
                     self.engine.abandon(addr);
@@ -433,12 +453,13 @@ impl<K: Kernel> Daemon<K> {
         }
         self.drain.is_back(addr);
         if self.membership.owns(addr) {
+            self.hear_links();
             // Even if the announcement failed: the clients' next packets may still come here.
             self.engine.take_over(addr, monotonic());
         }
     }
 
-    fn linked(&mut self, event: LinkEvent) {
+    pub(crate) fn linked(&mut self, event: LinkEvent) {
         let now = monotonic();
         match event {
             LinkEvent::Up {
@@ -448,14 +469,14 @@ impl<K: Kernel> Daemon<K> {
             } => {
                 self.flush();
                 self.engine.timeline.note("link-up", json!({"peer": peer}));
-                let (number, all) = self.engine.snapshot(now);
-                let chunks = all.chunks(SYNC_CHUNK).count();
+                let (number, all) = self.engine.snapshot(self.membership.boot(), now);
+                let chunks = all.chunks(link::BATCH).count();
                 let (tx, later) = (updates.clone(), all);
                 self.links.insert(peer.clone(), (conn, updates));
                 self.engine.quorum.join(&peer);
                 // A little at a time; the channel is bounded and keeps the order only if the
                 // snapshot fits, so that a link that cannot take it is begun anew.
-                for (i, chunk) in later.chunks(SYNC_CHUNK).enumerate() {
+                for (i, chunk) in later.chunks(link::BATCH).enumerate() {
                     let number = if i + 1 == chunks { number } else { 0 };
                     if tx.try_send((number, chunk.to_vec())).is_err() {
                         self.unlink(&peer);
@@ -463,7 +484,7 @@ impl<K: Kernel> Daemon<K> {
                     }
                 }
                 // Who has heard this has heard all of it.
-                let _ = tx.try_send((0, vec![self.ready.about(&self.config)]));
+                self.introduce(&peer);
             }
             LinkEvent::Down { peer, conn } => {
                 if self.links.get(&peer).is_some_and(|(c, _)| *c == conn) {
@@ -475,13 +496,27 @@ impl<K: Kernel> Daemon<K> {
             }
             LinkEvent::Confirmed { peer, conn, number } => {
                 if self.links.get(&peer).is_some_and(|(c, _)| *c == conn) {
-                    self.engine.quorum.confirm(&peer, number);
+                    if self.engine.quorum.confirm(&peer, number) {
+                        self.flush();
+                        self.introduce(&peer);
+                    }
                     self.engine.settle();
                 }
             }
-            LinkEvent::Told { peer, updates } => {
+            LinkEvent::Told {
+                peer,
+                conn,
+                updates,
+            } => {
                 // It may be one of the group no more.
                 if !self.tellers.contains_key(&peer) {
+                    return;
+                }
+                // What is left of an older connection may come after all that the newer one tells.
+                let newest = self.told_by.get(&peer).copied().unwrap_or(0);
+                if conn > newest && matches!(updates[..], [Update::Begin { .. }, ..]) {
+                    self.told_by.insert(peer.clone(), conn);
+                } else if conn != newest {
                     return;
                 }
                 for update in updates {
@@ -494,12 +529,18 @@ impl<K: Kernel> Daemon<K> {
                     }
                 }
             }
-            LinkEvent::Left { peer } => self.engine.store.weaken(&peer),
+            LinkEvent::Left { peer, conn } => {
+                if self.told_by.get(&peer) == Some(&conn) {
+                    self.engine.store.doubt(&peer);
+                }
+            }
         }
     }
 
     pub(crate) fn unlink(&mut self, peer: &str) {
         self.links.remove(peer);
+        // Nothing waits for it any more. It may not hear how the link ends.
+        self.say_alive();
         self.engine.quorum.leave(peer);
         self.engine.settle();
     }
@@ -507,16 +548,19 @@ impl<K: Kernel> Daemon<K> {
     /// Sends what is new to every peer.
     pub(crate) fn flush(&mut self) {
         let updates = self.engine.take_updates();
-        let Some(number) = updates.last().map(|(n, _)| *n) else {
-            return;
-        };
-        let updates: Vec<_> = updates.into_iter().map(|(_, u)| u).collect();
-        let slow: Vec<_> = self
-            .links
-            .iter()
-            .filter(|(_, (_, tx))| tx.try_send((number, updates.clone())).is_err())
-            .map(|(peer, _)| peer.clone())
-            .collect();
+        let mut slow = HashSet::new();
+        // In pieces, each of which is to be confirmed in time.
+        for chunk in updates.chunks(link::BATCH) {
+            let Some((number, _)) = chunk.last() else {
+                continue;
+            };
+            for (peer, (_, tx)) in &self.links {
+                let piece = chunk.iter().map(|(_, u)| u.clone()).collect();
+                if tx.try_send((*number, piece)).is_err() {
+                    slow.insert(peer.clone());
+                }
+            }
+        }
         for peer in slow {
             self.engine.count("links-overrun");
             self.unlink(&peer);

@@ -390,14 +390,19 @@ impl<K: Kernel> Engine<K> {
     }
 
     /// All records, for a peer that has just connected, with the number up to which they
-    /// stand. Whatever waits in [`Engine::take_updates`] must go out before.
-    pub fn snapshot(&mut self, now: i64) -> (u64, Vec<Update>) {
+    /// stand. `boot`: of this machine. Whatever waits in [`Engine::take_updates`] must go out before.
+    pub fn snapshot(&mut self, boot: u64, now: i64) -> (u64, Vec<Update>) {
         let number = self.quorum.number();
         let live = self.trackers.values().map(Tracker::record);
         let others = self.rescues.records().chain(self.handed.records());
         let records = live.chain(others);
         let puts = records.map(|r| Update::Put(r.encode(now)));
-        (number, std::iter::once(Update::Begin).chain(puts).collect())
+        (
+            number,
+            std::iter::once(Update::Begin { boot })
+                .chain(puts)
+                .collect(),
+        )
     }
 
     /// Another node has taken `addr`: what we still have of its flows is not ours.

@@ -31,7 +31,7 @@ pub use cipher::Ciphers;
 const QUEUE: usize = 4096;
 
 /// Updates that go in one write.
-const BATCH: usize = 256;
+pub const BATCH: usize = 256;
 
 /// This often a link says that it is there, and asks for a confirmation; it is closed by who has
 /// heard nothing for [`GONE`].
@@ -66,10 +66,14 @@ pub enum LinkEvent {
         conn: u64,
         number: u64,
     },
-    /// A peer tells its own records.
-    Told { peer: String, updates: Vec<Update> },
-    /// It has closed its connection: it lives, and tells no more of what it lets go.
-    Left { peer: String },
+    /// A peer tells its own records, by the connection `conn`: a later one has a greater number.
+    Told {
+        peer: String,
+        conn: u64,
+        updates: Vec<Update>,
+    },
+    /// It has closed that connection: it lives, and tells no more of what it lets go.
+    Left { peer: String, conn: u64 },
 }
 
 /// Keeps a connection to `peer` for our own records, for ever.
@@ -128,6 +132,21 @@ async fn told(
     loop {
         let waits = confirmed < sent;
         tokio::select! {
+            // If this node has stood still itself, what has come meanwhile counts.
+            biased;
+            message = channel.hear() => {
+                let mut message = Some(message?);
+                while let Some(next) = message {
+                    let Message::Confirm { number } = next else {
+                        return Err(bad("not a confirmation"));
+                    };
+                    confirmed = number;
+                    message = channel.heard()?;
+                }
+                (asked, heard) = (None, Instant::now());
+                let (peer, number) = (peer.to_owned(), confirmed);
+                let _ = events.send(LinkEvent::Confirmed { peer, conn, number }).await;
+            }
             () = &mut patience, if confirmed > 0 && (waits || asked.is_some()) => {
                 let now = Instant::now();
                 let due = if waits { heard + PATIENCE } else { now + PATIENCE };
@@ -162,19 +181,6 @@ async fn told(
                 channel.seal_updates(&mut out, sent, Vec::new())?;
                 timeout(PATIENCE, channel.write.write_all(&out)).await??;
             }
-            message = channel.hear() => {
-                let mut message = Some(message?);
-                while let Some(next) = message {
-                    let Message::Confirm { number } = next else {
-                        return Err(bad("not a confirmation"));
-                    };
-                    confirmed = number;
-                    message = channel.heard()?;
-                }
-                (asked, heard) = (None, Instant::now());
-                let (peer, number) = (peer.to_owned(), confirmed);
-                let _ = events.send(LinkEvent::Confirmed { peer, conn, number }).await;
-            }
         }
     }
 }
@@ -187,13 +193,14 @@ pub async fn listen(
     key: [u8; 32],
     events: mpsc::Sender<LinkEvent>,
 ) {
-    let hello = Hello::new(&name);
+    let (hello, mut conn) = (Hello::new(&name), 0);
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
+                conn += 1;
                 let (hello, peers, events) = (hello.clone(), peers.clone(), events.clone());
                 tokio::spawn(async move {
-                    let _ = hear(stream, &hello, &peers, &key, &events).await;
+                    let _ = hear((stream, conn), &hello, &peers, &key, &events).await;
                 });
             }
             // Out of descriptors, for one; it may pass.
@@ -203,7 +210,7 @@ pub async fn listen(
 }
 
 async fn hear(
-    stream: TcpStream,
+    (stream, conn): (TcpStream, u64),
     hello: &Hello,
     peers: &Names,
     key: &[u8; 32],
@@ -217,10 +224,10 @@ async fn hear(
     if !peers.borrow().contains(&name) {
         return Err(bad("not of the group"));
     }
-    let heard = hear_all(&mut channel, &name, peers.clone(), events).await;
+    let heard = hear_all(&mut channel, (&name, conn), peers.clone(), events).await;
     // Who has died says nothing.
     if !matches!(&heard, Err(e) if e.kind() == io::ErrorKind::TimedOut) {
-        let _ = events.send(LinkEvent::Left { peer: name }).await;
+        let _ = events.send(LinkEvent::Left { peer: name, conn }).await;
     }
     heard
 }
@@ -228,7 +235,7 @@ async fn hear(
 /// Hears what `name` tells, until its connection ends.
 async fn hear_all(
     channel: &mut Channel,
-    name: &str,
+    (name, conn): (&str, u64),
     mut peers: Names,
     events: &mpsc::Sender<LinkEvent>,
 ) -> io::Result<()> {
@@ -258,9 +265,12 @@ async fn hear_all(
                 return Err(bad("not an update"));
             };
             newest = newest.max(number);
-            let peer = name.to_owned();
             // In the channel of this node it is as safe as in its store.
-            let told = LinkEvent::Told { peer, updates };
+            let told = LinkEvent::Told {
+                peer: name.to_owned(),
+                conn,
+                updates,
+            };
             if events.send(told).await.is_err() {
                 return Ok(());
             }
@@ -278,6 +288,8 @@ async fn hear_all(
 mod tests {
     use super::*;
     use crate::testing::record;
+
+    const BEGIN: Update = Update::Begin { boot: 1 };
 
     async fn pair(key: [u8; 32]) -> mpsc::Receiver<LinkEvent> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -339,11 +351,11 @@ mod tests {
             .map(|i| Update::Put(record(i).encode(0)))
             .collect();
         tx.send((41, all.clone())).await.unwrap();
-        tx.send((42, vec![Update::Begin])).await.unwrap();
+        tx.send((42, vec![BEGIN])).await.unwrap();
         let mut got = Vec::new();
         loop {
             match rx.recv().await.unwrap() {
-                LinkEvent::Told { peer, updates } => {
+                LinkEvent::Told { peer, updates, .. } => {
                     assert_eq!(peer, "a");
                     got.extend(updates);
                 }
@@ -366,7 +378,7 @@ mod tests {
         let mut left = false;
         while !left {
             left = match rx.recv().await.unwrap() {
-                LinkEvent::Left { peer } => peer == "a",
+                LinkEvent::Left { peer, .. } => peer == "a",
                 LinkEvent::Down { .. } => false,
                 other => panic!("{other:?}"),
             };
@@ -377,12 +389,12 @@ mod tests {
     async fn a_peer_that_stops_confirming_is_left() {
         let (_b, mut peer, updates, mut rx) = linked().await;
         // What it is told at first may take it long.
-        updates.send((1, vec![Update::Begin])).await.unwrap();
+        updates.send((1, vec![BEGIN])).await.unwrap();
         assert!(timeout(2 * PATIENCE, rx.recv()).await.is_err());
         confirm(&mut peer, 1).await;
         let confirmed = rx.recv().await.unwrap();
         assert!(matches!(confirmed, LinkEvent::Confirmed { number: 1, .. }));
-        updates.send((2, vec![Update::Begin])).await.unwrap();
+        updates.send((2, vec![BEGIN])).await.unwrap();
         let left = timeout(2 * PATIENCE, rx.recv()).await.unwrap();
         assert!(matches!(left, Some(LinkEvent::Down { .. })), "{left:?}");
     }
@@ -390,7 +402,7 @@ mod tests {
     #[tokio::test]
     async fn a_peer_that_falls_silent_is_left_though_nothing_waits_for_it() {
         let (_b, mut peer, updates, mut rx) = linked().await;
-        updates.send((1, vec![Update::Begin])).await.unwrap();
+        updates.send((1, vec![BEGIN])).await.unwrap();
         // From here on time passes when nobody has anything to do.
         tokio::time::pause();
         // It is asked for the same number again, and confirms that, once.
@@ -411,15 +423,15 @@ mod tests {
     async fn what_has_no_number_is_neither_waited_for_nor_a_confirmation() {
         let (_b, mut peer, updates, mut rx) = linked().await;
         for number in 1..=2 {
-            updates.send((number, vec![Update::Begin])).await.unwrap();
+            updates.send((number, vec![BEGIN])).await.unwrap();
             confirm(&mut peer, number).await;
             let next = rx.recv().await.unwrap();
             assert!(matches!(next, LinkEvent::Confirmed { .. }), "{next:?}");
-            updates.send((0, vec![Update::Begin])).await.unwrap();
+            updates.send((0, vec![BEGIN])).await.unwrap();
             assert!(timeout(2 * PATIENCE, rx.recv()).await.is_err());
         }
-        updates.send((3, vec![Update::Begin])).await.unwrap();
-        updates.send((0, vec![Update::Begin])).await.unwrap();
+        updates.send((3, vec![BEGIN])).await.unwrap();
+        updates.send((0, vec![BEGIN])).await.unwrap();
         let left = timeout(2 * PATIENCE, rx.recv()).await.unwrap();
         assert!(matches!(left, Some(LinkEvent::Down { .. })), "{left:?}");
     }
@@ -461,7 +473,7 @@ mod tests {
             let (mut peer, theirs) = opened.unwrap();
             assert_eq!(theirs, Hello::new("b"), "it says which one it speaks");
             let mut out = Vec::new();
-            peer.seal_updates(&mut out, 1, vec![Update::Begin]).unwrap();
+            peer.seal_updates(&mut out, 1, vec![BEGIN]).unwrap();
             let _ = peer.write.write_all(&out).await;
             assert!(peer.hear().await.is_err(), "it closes");
             assert!(rx.try_recv().is_err());

@@ -56,6 +56,8 @@ pub enum Change {
     /// A node speaks this version from now on, no more that of before. At first it is taken for
     /// one of ours.
     Speaks(String, u16),
+    /// A node has no link to this one, and had one: it lets bytes go without telling of them.
+    Unlinked(String),
     /// This node becomes the owner of an address.
     Take {
         addr: IpAddr,
@@ -109,6 +111,8 @@ struct Peer {
     /// When a machine has last answered for one of its addresses.
     answered: Option<Time>,
     drained: bool,
+    /// It has had a link to us in this session.
+    linked: bool,
 }
 
 impl Peer {
@@ -132,6 +136,7 @@ impl Peer {
             arrived: now,
             answered: None,
             drained: false,
+            linked: false,
         }
     }
 }
@@ -200,8 +205,13 @@ impl Membership {
         }
     }
 
-    /// What to say to `peer` now.
-    pub fn beat(&mut self, peer: &str) -> Beat {
+    /// The start of this machine.
+    pub fn boot(&self) -> u64 {
+        self.boot
+    }
+
+    /// What to say to `peer` now. `linked`: there is a link by which it is told our records.
+    pub fn beat(&mut self, peer: &str, linked: bool) -> Beat {
         self.seq += 1;
         let ours = |o: &Owner| o.name.as_deref() == Some(&*self.name);
         let unheard = |p: &Peer| self.ticked.saturating_sub(p.arrived) >= self.silence();
@@ -222,6 +232,7 @@ impl Membership {
             deaf: self.peers.get(peer).is_some_and(unheard),
             connected: self.connected(self.ticked, false),
             drained: self.drained.is_some(),
+            unlinked: !linked,
             gone: self.gone(),
             release: env!("CARGO_PKG_VERSION").into(),
         }
@@ -304,6 +315,11 @@ impl Membership {
         p.deaf = beat.deaf;
         p.connected = beat.connected;
         p.arrived = now;
+        // What a session without a link lets go is none of what an earlier one has told.
+        p.linked = (p.linked && same) || !beat.unlinked;
+        if p.linked && beat.unlinked {
+            changes.push(Change::Unlinked(beat.from.clone()));
+        }
         p.drained = beat.drained;
         p.claims.clone_from(&beat.claims);
         p.gone.clone_from(&beat.gone);

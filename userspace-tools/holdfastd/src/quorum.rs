@@ -53,11 +53,13 @@ impl<T> Quorum<T> {
         self.peers.remove(peer);
     }
 
-    /// A peer has all updates up to `number`.
-    pub fn confirm(&mut self, peer: &str, number: u64) {
-        if let Some(n) = self.peers.get_mut(peer) {
-            *n = (*n).max(number);
-        }
+    /// A peer has all updates up to `number`. Whether it is counted on from now on, and was not before.
+    pub fn confirm(&mut self, peer: &str, number: u64) -> bool {
+        let Some(n) = self.peers.get_mut(peer) else {
+            return false;
+        };
+        let before = std::mem::replace(n, number.max(*n));
+        before == 0 && *n > 0
     }
 
     /// Whether `peer` has all that was there when it came.

@@ -122,9 +122,11 @@ impl Default for Ready {
 }
 
 impl Ready {
-    /// What this node, which has this configuration, says of itself.
-    pub fn about(&self, config: &Config) -> Update {
+    /// What this node, which has this configuration, says of itself to a peer that it [waits
+    /// for](Update::About), or does not.
+    pub fn about(&self, config: &Config, waits: bool) -> Update {
         Update::About {
+            waits,
             wall_ms: wall_ms(),
             daemon: env!("CARGO_PKG_VERSION").into(),
             module: self.module.clone(),
@@ -143,7 +145,7 @@ impl Ready {
     /// A peer has said something.
     pub fn hear(&mut self, peer: &str, update: &Update, now: Time) {
         match update {
-            Update::Begin => {
+            Update::Begin { .. } => {
                 let p = self.peers.entry(peer.to_owned()).or_default();
                 (p.begun, p.synced) = (true, false);
             }
@@ -153,6 +155,7 @@ impl Ready {
                 module,
                 fitness,
                 services,
+                ..
             } => {
                 let ahead = i128::from(*theirs) - i128::from(wall_ms());
                 let begun = self.peers.get(peer).is_some_and(|p| p.begun);
@@ -271,6 +274,15 @@ fn fitness(reasons: &[Reason]) -> Fitness {
 }
 
 impl<K: Kernel> Daemon<K> {
+    /// Tells a peer about this node, behind all that it was told.
+    pub(crate) fn introduce(&self, peer: &str) {
+        let waits = self.engine.quorum.has_all(peer);
+        if let Some((_, tx)) = self.links.get(peer) {
+            // A link that is full has enough to tell.
+            let _ = tx.try_send((0, vec![self.ready.about(&self.config, waits)]));
+        }
+    }
+
     /// Lets time pass: tells peers about this node, and asks the local server.
     pub(crate) fn ready_tick(&mut self) {
         let now = self.time();
@@ -281,10 +293,10 @@ impl<K: Kernel> Daemon<K> {
         if now >= self.ready.next_about || fitness != self.ready.fitness {
             self.ready.fitness = fitness;
             self.ready.next_about = now + ABOUT;
-            let about = self.ready.about(&self.config);
-            for (_, tx) in self.links.values() {
-                // A link that is full has enough to tell.
-                let _ = tx.try_send((0, vec![about.clone()]));
+            // Behind all that was let go until now.
+            self.flush();
+            for peer in self.links.keys() {
+                self.introduce(peer);
             }
         }
         if now < self.ready.next_check {
@@ -419,23 +431,23 @@ mod tests {
         let mut r = Ready::default();
         let s = Duration::from_secs;
         assert_eq!(why(&r, s(1)), ["records"]);
-        r.hear("b", &Update::Begin, s(1));
+        r.hear("b", &Update::Begin { boot: 1 }, s(1));
         assert_eq!(why(&r, s(1)), ["records"]);
-        r.hear("b", &r.about(&config()), s(1));
+        r.hear("b", &r.about(&config(), true), s(1));
         assert_eq!(why(&r, s(1)), Vec::<&str>::new());
         assert_eq!(why(&r, s(10)), ["records"]);
-        r.hear("b", &Update::Begin, s(11));
+        r.hear("b", &Update::Begin { boot: 1 }, s(11));
         assert_eq!(why(&r, s(11)), ["records"], "it begins anew");
-        r.hear("b", &r.about(&config()), s(11));
+        r.hear("b", &r.about(&config(), true), s(11));
         assert_eq!(why(&r, s(11)), Vec::<&str>::new());
         // It was taken for dead, wrongly.
         r.lost("b");
         assert_eq!(why(&r, s(11)), ["records"]);
-        r.hear("b", &r.about(&config()), s(12));
+        r.hear("b", &r.about(&config(), true), s(12));
         assert_eq!(why(&r, s(12)), Vec::<&str>::new());
         // Its records were forgotten: it must tell them again.
         r.forget("b");
-        r.hear("b", &r.about(&config()), s(13));
+        r.hear("b", &r.about(&config(), true), s(13));
         assert_eq!(why(&r, s(13)), ["records"]);
     }
 
@@ -458,8 +470,9 @@ mod tests {
     #[test]
     fn clocks_and_versions_must_agree() {
         let mut r = Ready::default();
-        r.hear("b", &Update::Begin, Time::ZERO);
+        r.hear("b", &Update::Begin { boot: 1 }, Time::ZERO);
         let about = |ahead: i64, daemon: &str, module: &str| Update::About {
+            waits: true,
             wall_ms: wall_ms().saturating_add_signed(ahead),
             daemon: daemon.into(),
             module: module.into(),
@@ -474,6 +487,7 @@ mod tests {
         r.hear("b", &about(0, "0.0.0", "x"), Time::ZERO);
         assert_eq!(why(&r, Time::ZERO), ["version", "version"]);
         let far = Update::About {
+            waits: true,
             wall_ms: u64::MAX,
             daemon: ours.into(),
             module,
@@ -497,10 +511,10 @@ mod tests {
     #[test]
     fn configurations_must_agree_on_what_a_takeover_does() {
         let mut r = Ready::default();
-        r.hear("b", &Update::Begin, Time::ZERO);
+        r.hear("b", &Update::Begin { boot: 1 }, Time::ZERO);
         let mut theirs = config();
         let said = |r: &mut Ready, theirs: &Config| {
-            let about = r.about(theirs);
+            let about = r.about(theirs, true);
             r.hear("b", &about, Time::ZERO);
             let reasons = reasons(r, Time::ZERO);
             assert!(reasons.iter().all(|r| r.kind == "config"), "{reasons:?}");

@@ -12,7 +12,7 @@ use std::net::IpAddr;
 
 /// Of updates and records (`store.rs`, `link.rs` and the library's `record.rs`), and of how they are
 /// sealed. Nodes of different versions tell each other none.
-pub const VERSION: u16 = 3;
+pub const VERSION: u16 = 4;
 
 /// What the key of heartbeats is made for.
 pub const BEATS: &str = "holdfast heartbeat";
@@ -28,6 +28,7 @@ const DEAF: u8 = 1 << 1;
 const CONNECTED: u8 = 1 << 2;
 const DRAINED: u8 = 1 << 3;
 const ECHO: u8 = 1 << 4;
+const UNLINKED: u8 = 1 << 5;
 
 /// Of a claim: the address is one of IPv6.
 const SIX: u8 = 1;
@@ -59,6 +60,8 @@ pub struct Beat {
     pub connected: bool,
     /// The sender takes no addresses.
     pub drained: bool,
+    /// The sender has no link to the receiver: it lets bytes go without telling of them.
+    pub unlinked: bool,
     /// Addresses of [`Beat::claims`] that another program has moved away from the sender.
     pub gone: Vec<IpAddr>,
     /// The sender's daemon, for people; empty if it does not say.
@@ -80,6 +83,7 @@ impl Beat {
             (self.connected, CONNECTED),
             (self.drained, DRAINED),
             (self.echo.is_some(), ECHO),
+            (self.unlinked, UNLINKED),
         ];
         out.push(flags.iter().filter(|f| f.0).map(|f| f.1).sum());
         out.extend(self.echo.unwrap_or(0).to_be_bytes());
@@ -138,6 +142,7 @@ impl Beat {
             deaf: flags & DEAF != 0,
             connected: flags & CONNECTED != 0,
             drained: flags & DRAINED != 0,
+            unlinked: flags & UNLINKED != 0,
             gone,
             // From here on older versions may have less.
             release: take_name(r).unwrap_or_default(),
@@ -226,6 +231,7 @@ mod tests {
             deaf: false,
             connected: true,
             drained: false,
+            unlinked: true,
             gone: vec!["2001:db8::10".parse().unwrap()],
             release: "1.2".into(),
         }
@@ -239,7 +245,7 @@ mod tests {
         for n in 1..=3 {
             want.extend([0, 0, 0, 0, 0, 0, 0, n]);
         }
-        want.push(0b10101);
+        want.push(0b11_0101);
         want.extend([0, 0, 0, 0, 0, 0, 0, 4, 0, 2]);
         want.extend([0, 192, 0, 2, 10, 0, 0, 0, 5]);
         want.extend([
@@ -254,7 +260,7 @@ mod tests {
     fn a_newer_one_may_say_more_and_an_older_one_less() {
         let mut more = beat().encode();
         // Flags and fields that nobody knows yet.
-        more[28] |= 0b1110_0000;
+        more[28] |= 0b1100_0000;
         more.extend([9; 100]);
         assert_eq!(Beat::decode(&more), Some(beat()));
         let whole = beat().encode();

@@ -34,6 +34,9 @@ pub const BODY_COMPARED: usize = 256;
 /// No stream comes so far in the life of a machine: sums of positions and lengths cannot wrap.
 pub const FARTHEST: u64 = 1 << 62;
 
+/// No flow has had so many owners.
+const LAST_GENERATION: u32 = 1 << 31;
+
 /// The timestamps of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Clock {
@@ -202,7 +205,8 @@ impl Record {
 
     fn is_sound(&self) -> bool {
         let far = |position: u64| position >= FARTHEST;
-        if far(self.request) || far(self.start) || far(self.acked) {
+        let late = self.generation >= LAST_GENERATION;
+        if late || far(self.request) || far(self.start) || far(self.acked) {
             return false;
         }
         match &self.state {

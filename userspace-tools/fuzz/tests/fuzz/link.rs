@@ -125,9 +125,10 @@ fn hello(rng: &mut Rng) -> Vec<u8> {
 /// As `link.rs` encodes its messages: 0 updates with their number, 1 a confirmation.
 fn words(rng: &mut Rng) -> Vec<u8> {
     let updates = vec![
-        Update::Begin,
+        Update::Begin { boot: 1 },
         Update::Put(noise(rng, 60)),
         Update::About {
+            waits: rng.permille(500),
             wall_ms: rng.bits(),
             daemon: "0.1".into(),
             module: String::new(),
@@ -184,13 +185,14 @@ fn listener() {
             let stream = TcpStream::connect(listener).await.unwrap();
             let hello = Hello::new("peer").encode();
             let mut peer = Liar::open(stream, &hello, true).await.unwrap();
-            let mut frame = postcard::to_allocvec(&(0u8, 5u64, vec![Update::Begin])).unwrap();
+            let mut frame =
+                postcard::to_allocvec(&(0u8, 5u64, vec![Update::Begin { boot: 1 }])).unwrap();
             peer.ciphers.seal(&mut frame, 0).unwrap();
             write_frame(&mut peer.stream, &frame).await.unwrap();
             let confirmed = timeout(STEP, read_frame(&mut peer.stream)).await;
             assert!(confirmed.unwrap().is_some());
             while let Ok(event) = told.try_recv() {
-                let (LinkEvent::Told { peer, .. } | LinkEvent::Left { peer }) = event else {
+                let (LinkEvent::Told { peer, .. } | LinkEvent::Left { peer, .. }) = event else {
                     panic!("it only hears");
                 };
                 assert_eq!(peer, "peer");

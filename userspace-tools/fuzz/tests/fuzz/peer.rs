@@ -40,6 +40,7 @@ fn beat(rng: &mut Rng, seq: u64) -> Beat {
         deaf: rng.permille(50),
         connected: rng.permille(900),
         drained: rng.permille(50),
+        unlinked: rng.permille(50),
         gone: (0..rng.below(3)).map(|_| VIP).collect(),
         release: "0".into(),
     }
@@ -158,7 +159,7 @@ fn updates() {
             let key = key(rng.below(8));
             let n = u64::from(key.client.port()) - 40_000;
             let update = match rng.below(8) {
-                0 => Update::Begin,
+                0 => Update::Begin { boot: 1 },
                 1..=4 => {
                     let mut bytes = record(n, generation).encode(0);
                     if rng.permille(300) {

@@ -84,7 +84,7 @@ impl Membership {
     /// The generation of a claim that follows this node's own claim of `addr`.
     pub fn successor_generation(&self, addr: IpAddr) -> Option<u32> {
         let owner = self.owners.get(&addr).filter(|_| self.owns(addr))?;
-        Some(owner.generation + 1)
+        Some(owner.generation.saturating_add(1))
     }
 
     /// The owner `from` offers `addr`: this node takes it, unless it takes none or knows of a
@@ -109,7 +109,7 @@ impl Membership {
     pub fn reclaim(&mut self, addr: IpAddr) {
         if self.owns(addr) {
             if let Some(owner) = self.owners.get_mut(&addr) {
-                owner.generation += 2;
+                owner.generation = owner.generation.saturating_add(2);
             }
         }
     }

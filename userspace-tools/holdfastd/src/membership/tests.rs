@@ -56,7 +56,7 @@ impl Group {
             }
             for j in 0..self.nodes.len() {
                 if i != j && !self.dead.contains(&j) && hears(j) {
-                    let b = self.nodes[i].beat(&format!("n{j}"));
+                    let b = self.nodes[i].beat(&format!("n{j}"), true);
                     let changes = self.nodes[j].hear(&b, self.now);
                     self.note(j, changes);
                 }
@@ -147,7 +147,7 @@ fn of_two_owners_one_lets_go() {
 fn a_recorded_heartbeat_is_not_life() {
     let mut g = Group::new(2);
     g.run(1000);
-    let recorded = g.nodes[0].beat("n1");
+    let recorded = g.nodes[0].beat("n1", true);
     assert_eq!(g.nodes[1].hear(&recorded, g.now), vec![]);
     g.dead.insert(0);
     g.run(500);
@@ -176,7 +176,7 @@ fn a_reboot_between_two_heartbeats_is_a_death() {
     let mut again = node(0, 2, g.now, 5);
     again.boot = 77;
     again.peers.get_mut("n1").unwrap().echo = Some(101);
-    let changes = g.nodes[1].hear(&again.beat("n1"), g.now);
+    let changes = g.nodes[1].hear(&again.beat("n1", true), g.now);
     assert!(matches!(&changes[..], [Change::Dead(n, _), Change::Alive(_)] if n == "n0"));
 }
 
@@ -186,7 +186,7 @@ fn a_claim_of_the_last_generation_is_survived() {
     g.run(1000);
     let lie = Beat {
         claims: vec![(VIP, u32::MAX)],
-        ..g.nodes[0].beat("n1")
+        ..g.nodes[0].beat("n1", true)
     };
     g.nodes[1].hear(&lie, g.now);
     g.dead.insert(0);
@@ -199,7 +199,7 @@ fn speak(g: &mut Group, version: u16, ms: u32) {
     for _ in 0..ms / 10 {
         g.now += MS * 10;
         for (i, j) in [(0, 1), (1, 0)] {
-            let mut beat = g.nodes[i].beat(&format!("n{j}"));
+            let mut beat = g.nodes[i].beat(&format!("n{j}"), true);
             if i == 0 {
                 beat.version = version;
             }

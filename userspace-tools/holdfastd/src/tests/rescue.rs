@@ -38,7 +38,7 @@ fn a_request_is_told_with_its_response_or_when_it_has_waited() {
 fn of_responses_that_are_safe_together_the_last_one_is_committed() {
     let (mut e, kernel) = engine();
     e.quorum.join("b");
-    let (number, _) = e.snapshot(0);
+    let (number, _) = e.snapshot(1, 0);
     e.quorum.confirm("b", number);
     serve(&mut e);
     let (end, asked) = (2000 + HEAD.len() as u64 + 1000, 1000 + GET.len() as u64);
@@ -77,8 +77,8 @@ fn of_responses_that_are_safe_together_the_last_one_is_committed() {
 fn a_response_leaves_when_a_peer_has_its_record() {
     let (mut e, kernel) = engine();
     e.quorum.join("b");
-    let (number, all) = e.snapshot(0);
-    assert_eq!(all, vec![Update::Begin]);
+    let (number, all) = e.snapshot(1, 0);
+    assert_eq!(all, vec![Update::Begin { boot: 1 }]);
     e.quorum.confirm("b", number);
     serve(&mut e);
     assert_eq!(kernel.take(), vec![]);

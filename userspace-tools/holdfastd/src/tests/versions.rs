@@ -52,6 +52,7 @@ impl Other {
             deaf: false,
             connected: true,
             drained: false,
+            unlinked: false,
             gone: Vec::new(),
             release: "9.9".into(),
         };
@@ -154,7 +155,7 @@ fn updates() -> Vec<Update> {
     };
     let rest = [
         Update::Put(replayed.encode(0)),
-        Update::Begin,
+        Update::Begin { boot: 1 },
         Update::Mark {
             key,
             generation: 2,
@@ -168,6 +169,7 @@ fn updates() -> Vec<Update> {
             generation: 8,
         },
         Update::About {
+            waits: true,
             wall_ms: 9,
             daemon: "d".into(),
             module: "m".into(),
@@ -191,5 +193,5 @@ fn updates_and_records_are_those_of_this_version() {
     let bytes = postcard::to_allocvec(&updates()).unwrap();
     let digest = Sha256::digest(&bytes);
     let first = u64::from_be_bytes(digest[..8].try_into().unwrap());
-    assert_eq!((VERSION, first), (3, 0xa015_44d3_6e34_a93b), "{first:x}");
+    assert_eq!((VERSION, first), (4, 0x4a99_d5d8_9282_e511), "{first:x}");
 }
