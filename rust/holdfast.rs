@@ -56,8 +56,10 @@ struct Holdfast {
 
 impl kernel::InPlaceModule for Holdfast {
     fn init(_module: &'static ThisModule) -> impl PinInit<Self, Error> {
+        let fits = net::module::fits_kernel();
         try_pin_init!(Self {
-            _flows: flows::FLOWS.register(c_str!("holdfast_flow"))?,
+            // First, and before anything of the kernel's is touched.
+            _flows: fits.and_then(|()| flows::FLOWS.register(c_str!("holdfast_flow")))?,
             _callbacks: net::rcu::Barrier,
             _namespaces: <tenant::Tenant as net::pernet::PerNet>::slot().register()?,
             _devices: net::device::Notifier::new(tenant::Devices)?,

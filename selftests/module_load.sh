@@ -8,3 +8,12 @@ for _ in 1 2 3; do
 	grep -q '^holdfast ' /proc/modules
 	rmmod holdfast
 done
+
+# Another build of the same release may have other structures: it is refused, and why is said.
+build=$(modinfo -F built_for "$HOLDFAST_KO")
+[ "$build" = "$(uname -v)" ] || [ "$HOLDFAST_KERNEL" = debug ]
+if [ -n "$build" ]; then
+	sed "s/$build/X${build#?}/" "$HOLDFAST_KO" >/tmp/other.ko
+	if insmod /tmp/other.ko; then exit 1; fi
+	dmesg | grep -F "made for the kernel's build \"X${build#?}\", and this is \"$build\""
+fi

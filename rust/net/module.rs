@@ -1,8 +1,40 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! References to our own module: while one is held, `rmmod` says that the module is in use.
+//! Our own module: whether it is for this kernel, and references to it: while one is held, `rmmod`
+//! says that the module is in use.
+
+use core::ffi::CStr;
+
+use kernel::prelude::*;
 
 use super::{bindings, series};
+
+/// Refuses a kernel of the right release that is another build of it than this module was made for.
+///
+/// A distribution may build a release again, from a source whose structures differ. The release is
+/// all that the kernel compares when it has no `CONFIG_MODVERSIONS`; `uname -v` tells builds apart.
+/// A module that was not told what it is for is taken anywhere.
+///
+/// # Errors
+///
+/// `ENOEXEC`, as for another release. The kernel's log has both builds.
+pub(crate) fn fits_kernel() -> Result {
+    // SAFETY: both are strings that end in NUL and stay as they are: a constant of this module, and
+    // one that the kernel was linked with and nothing writes to.
+    let (wanted, found) = unsafe {
+        (
+            CStr::from_ptr(bindings::hf_built_for().cast()),
+            CStr::from_ptr(bindings::hf_kernel_build().cast()),
+        )
+    };
+    if wanted.is_empty() || wanted == found {
+        return Ok(());
+    }
+    let text = |build: &'static CStr| build.to_str().unwrap_or("?");
+    let (wanted, found) = (text(wanted), text(found));
+    pr_err!("made for the kernel's build \"{wanted}\", and this is \"{found}\"\n");
+    Err(ENOEXEC)
+}
 
 /// A reference to this module.
 ///
