@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-or-later OR MIT
-# holdfast-test: cluster kernel=none full=stock timeout=2000
+# holdfast-test: cluster kernel=none full=stock timeout=3600
 """The package holdfast-dkms through its life, on a clean machine: a module for the kernel that is
 there; a kernel of another series that apt installs, without headers and with them; a download that
-survives under each of the modules; another version; a kernel that cannot be supported; what fails;
-removal.
+survives under each of the modules; another build of a kernel's release; another version; a kernel
+that cannot be supported; what fails; removal.
 
-The module is built natively (lib/overlay.py), from metadata of the kernels that the build
-environment has made by the same script, and loaded in guests. The kernels' packages are made again
-from what the build environment has installed of them."""
+The module is built natively (lib/overlay.py) and loaded in guests. Kernels' metadata is what the
+build environment has made by the same script, but for one build, which makes its own. The kernels'
+packages are made again from what the build environment has installed of them."""
 
 import subprocess
 import sys
+from pathlib import Path
 
 from lib.overlay import Overlay
 from vm import Cluster
@@ -70,10 +71,29 @@ def package(what: str) -> str:
     return f"/root/linux-{what}-{NEXT}.deb"
 
 
+def built_for(machine: Overlay) -> str:
+    """The kernel's build that the module of the older kernel is for."""
+    return machine.run(f"modinfo -k {STOCK} -F built_for holdfast").stdout.strip()
+
+
+def refused(machine: Overlay, release: str) -> bool:
+    """Whether a guest with this kernel does not take the module that was built for it, and says why."""
+    with Cluster(f"dkms-{release}-again", KERNELS[release]) as cluster:
+        guest = cluster.guest("machine")
+        cluster.boot()
+        status = guest.run(f"insmod /holdfast/{installed(machine, release).relative_to(TOP)}", check=False).status
+        return status != 0 and "made for the kernel's build" in guest.run("dmesg").out
+
+
+def installed(machine: Overlay, release: str) -> Path:
+    """The module of a kernel."""
+    return next(machine.path(f"/usr/lib/modules/{release}/updates/dkms").glob("holdfast.ko*"))
+
+
 def loaded(machine: Overlay, release: str) -> bool:
     """Whether a guest with this kernel loads the module that was built for it, as modprobe finds it,
     and a download survives its server by it. Raises if not."""
-    built = next(machine.path(f"/usr/lib/modules/{release}/updates/dkms").glob("holdfast.ko*"))
+    built = installed(machine, release)
     with Cluster(f"dkms-{release}", KERNELS[release], smp=2) as cluster:
         guest = cluster.guest("machine")
         cluster.boot()
@@ -81,6 +101,46 @@ def loaded(machine: Overlay, release: str) -> bool:
         found = guest.run("modinfo -n holdfast").out
         guest.run("bash selftests/failover.sh", env={"PYTHONPATH": "selftests/lib"}, timeout=240)
         return found.startswith(f"/lib/modules/{release}/updates/dkms/")
+
+
+def triggers(machine: Overlay, **env: str) -> str:
+    """What is said when something below /usr/src has changed."""
+    return machine.run("dpkg-trigger --by-package=dpkg /usr/src && dpkg --triggers-only -a", **env).stdout
+
+
+def version_of(machine: Overlay, package: str, version: str = "") -> str:
+    """The version in which dpkg says a package to be installed; with VERSION, from now on this one."""
+    if version:
+        machine.run(f"sed -i '/^Package: {package}$/,/^$/s/^Version: .*/Version: {version}/' /var/lib/dpkg/status")
+    return machine.run(f"dpkg-query -W -f '${{Version}}' {package}").stdout
+
+
+def build_again(machine: Overlay) -> None:
+    """The distribution builds a kernel again, without another release: as its headers have it, and
+    its source, from which the metadata is then made on the machine itself, as dkms does it."""
+    series = ".".join(STOCK.split(".")[:2])
+    headers, source = f"linux-headers-{STOCK}", f"linux-source-{series}"
+    first = version_of(machine, headers)
+    again = f"{first}+b"
+    build = f"/usr/src/{headers}/include/generated/utsversion.h"
+    machine.run(f"cp {build} /root && sed -i 's/{first}/{again}/' {build}")
+    version_of(machine, headers, again)
+    said = triggers(machine)
+    expect("for another build a module is wanted, which has a reason not to be made",
+           f"no module for kernel {STOCK}: {source} is not installed in version {again}, that of the kernel's headers, and apt cannot fetch it" in said, said)
+    expect("it is said that the module is another build's", "; it has that of another build, which it refuses" in said, said)
+    expect("which stays", has(machine, STOCK, "0.1.0") and again not in built_for(machine))
+    version_of(machine, source, again)
+    said = triggers(machine)
+    expect("with its source it is made, metadata and all", has(machine, STOCK, "0.1.0") and again in built_for(machine), said)
+    left = machine.run("find /var/lib/dkms/holdfast/0.1.0 -mindepth 1 -maxdepth 1 -printf '%f '").stdout.split()
+    expect("nothing of that is left", sorted(left) == sorted([*KERNELS, "source"]), " ".join(left))
+    expect("a guest with the first build refuses it", refused(machine, STOCK))
+    machine.run(f"mv /root/utsversion.h {build}")
+    for package in (headers, source):
+        version_of(machine, package, first)
+    said = triggers(machine, **CACHE)
+    expect("the first build gets its own again", has(machine, STOCK, "0.1.0") and again not in built_for(machine), said)
 
 
 def expect(what: str, holds: object, said: str = "") -> None:
@@ -111,11 +171,13 @@ with Overlay("dkms") as machine:
     for release in KERNELS:
         expect(f"a guest with {release} loads it, and a download survives its server", loaded(machine, release))
 
+    build_again(machine)
+
     # A series that nobody has tried, with everything else a kernel has.
     other = "7.9.1+deb13-cloud-amd64"
     machine.run(f"mkdir -p /lib/modules/{other}/kernel && ln -s /usr/src/linux-headers-{STOCK} /lib/modules/{other}/build")
-    done = machine.run("dpkg-trigger --by-package=dpkg /usr/src && dpkg --triggers-only -a", **CACHE)
-    expect("an unknown series is refused with a reason", f"no module for kernel {other}: this version of Holdfast knows" in done.stdout)
+    said = triggers(machine, **CACHE)
+    expect("an unknown series is refused with a reason", f"no module for kernel {other}: this version of Holdfast knows" in said, said)
     expect("and nothing fails by it", machine.run("dpkg --audit").stdout == "")
     expect("dkms itself calls it skipped", machine.run(f"dkms build holdfast/0.1.0 -k {other}", check=False).returncode == 77)
     done = machine.run(f"/etc/kernel/postinst.d/dkms {other}")
@@ -141,7 +203,8 @@ with Overlay("dkms") as machine:
     done = machine.run(f"{APT} {package('modules')} {package('image')}", check=False, **CACHE)
     expect("the kernel's own upgrade succeeds", done.returncode == 0 and machine.run("dpkg --audit").stdout == "")
     expect("and leaves it there, too", has(machine, NEXT, "0.1.0"))
-    machine.run(f"mv /root/.config {config}; dpkg-trigger --by-package=dpkg /usr/src && dpkg --triggers-only -a", **CACHE)
+    machine.run(f"mv /root/.config {config}")
+    triggers(machine, **CACHE)
     expect("until it can be built", has(machine, NEXT, "0.1.1"))
     versions = machine.run("ls /var/lib/dkms/holdfast").stdout
     expect("then nothing of the old one is left", "0.1.0" not in versions)
@@ -151,6 +214,7 @@ with Overlay("dkms") as machine:
     machine.run("echo 'no Rust' >>/usr/src/holdfast-0.1.1/rust/holdfast.rs")
     done = machine.run("dpkg-reconfigure holdfast-dkms", **CACHE)
     expect("a failed build fails no package", done.returncode == 0 and "no module for kernel" in done.stdout)
+    expect("the compiler's own words are shown", "no Rust" in done.stdout, done.stdout)
     expect("and other kernels keep theirs", has(machine, STOCK, "0.1.1"))
     done = machine.run(f"{APT} {package('modules')} {package('image')} {package('headers')}", check=False, **CACHE)
     expect("nor does it fail the installation of a kernel, and is said", done.returncode == 0 and f"no module for kernel {NEXT}" in done.stdout)
