@@ -19,7 +19,7 @@ use crate::config::{Commit, Mode, Service};
 use crate::daemon::Daemon;
 use crate::kernel::Kernel;
 use crate::membership::Health;
-use crate::tally::Times;
+use crate::tally::{self, OfService, Times};
 
 /// Of [`Daemon::metrics`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -279,15 +279,14 @@ impl<K: Kernel> Daemon<K> {
                 let n = flows.get(&(of, state)).copied().unwrap_or(0);
                 s.gauge(Metric::Flows, &[name, ("state", state)], n as f64);
             }
-            let Some(tally) = self.engine.tally.get(of) else {
-                continue;
-            };
-            for (what, n) in &tally.counts {
-                let (metric, label, value) = family(what);
-                s.count(metric, &[name, (label, value)], *n);
+            let OfService { counts, failover } =
+                self.engine.tally.get(of).cloned().unwrap_or_default();
+            let names = tally::of_service(service.mode == Mode::Observe);
+            for (what, n) in from_zero(names, &counts) {
+                let (metric, label, value) = family(&what);
+                s.count(metric, &[name, (label, value)], n);
             }
-            let times = Value::Times(tally.failover.clone());
-            s.push(Metric::Failover, &[name], times);
+            s.push(Metric::Failover, &[name], Value::Times(failover));
         }
     }
 
@@ -296,8 +295,8 @@ impl<K: Kernel> Daemon<K> {
         let of = |state| [("state", state)];
         s.gauge(Metric::Rescues, &of("active"), active as f64);
         s.gauge(Metric::Rescues, &of("waiting"), (all - active) as f64);
-        for (event, n) in &self.engine.counts {
-            s.count(Metric::Daemon, &[("event", event)], *n);
+        for (event, n) in from_zero(tally::of_daemon(), &self.engine.counts) {
+            s.count(Metric::Daemon, &[("event", &event)], n);
         }
         s.count(Metric::RecordsRefused, &[], self.engine.store.refused);
         s.count(Metric::CommittedAlone, &[], self.engine.quorum.alone);
@@ -306,6 +305,17 @@ impl<K: Kernel> Daemon<K> {
         s.gauge(Metric::LogBytes, &[], used as f64);
         s.gauge(Metric::LogSize, &[], size as f64);
     }
+}
+
+/// Counts, and a 0 for each name that was not counted yet: Prometheus sees no increase in a row that
+/// begins with its first count.
+fn from_zero(
+    names: impl Iterator<Item = String>,
+    counts: &BTreeMap<String, u64>,
+) -> BTreeMap<String, u64> {
+    let mut all: BTreeMap<_, _> = names.map(|n| (n, 0)).collect();
+    all.extend(counts.iter().map(|(name, n)| (name.clone(), *n)));
+    all
 }
 
 /// The metric that a count of a service belongs to, and the label that tells it from others.

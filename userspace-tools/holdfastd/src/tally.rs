@@ -1,9 +1,95 @@
 // SPDX-License-Identifier: GPL-2.0-or-later OR MIT
 
-//! What is counted of each service.
+//! What is counted of each service, and the names of all that is counted: who watches counts wants to
+//! see them at 0 before they rise.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+
+use libholdfast::http::Doubt;
+use libholdfast::recovery::Refusal;
+
+use crate::kernel::doubt_counter;
+
+/// What is counted of the daemon alone.
+const OF_DAEMON: [&str; 17] = [
+    "commit-failed",
+    "deaths",
+    "drain-log-late",
+    "false-deaths",
+    "heartbeats-refused",
+    "links-overrun",
+    "log-lost",
+    "offers-refused",
+    "orphans",
+    "orphans-unknown",
+    "peers-mute",
+    "peers-other-version",
+    "policy-failed",
+    "reloads-refused",
+    "suspicions",
+    "suspicions-false",
+    "takeovers",
+];
+
+/// What is counted of a service, and of the daemon; besides the reasons to protect nothing.
+const OF_BOTH: [&str; 21] = [
+    "answers-broken-off",
+    "closes-let-through",
+    "drain-reset",
+    "flows-abandoned",
+    "flows-adopted",
+    "flows-closed",
+    "flows-handed-over",
+    "flows-opened",
+    "flows-recovered",
+    "flows-relayed",
+    "next-node",
+    "recovery-expired",
+    "recovery-failed",
+    "recovery-finished",
+    "recovery-refused",
+    "recovery-silent",
+    "replays",
+    "responses-range",
+    "responses-replay",
+    "responses-stored",
+    "servers-lost",
+];
+
+/// The same, of an observed service.
+const OF_OBSERVED: [&str; 3] = ["would-abandon", "would-recover", "would-refuse"];
+
+/// Reasons to reset a client that are not among those of [`Refusal`].
+const REASONS: [&str; 8] = [
+    "answer-out-of-bounds",
+    "join",
+    "locate",
+    "outdated",
+    "recover",
+    "the-local-server-did-not-come-back",
+    "the-local-server-refused",
+    "timeout",
+];
+
+fn of_both() -> impl Iterator<Item = String> {
+    let doubts = Doubt::ALL.map(doubt_counter).into_iter();
+    doubts.chain(OF_BOTH.map(str::to_owned))
+}
+
+/// Names of what is counted of the daemon.
+pub fn of_daemon() -> impl Iterator<Item = String> {
+    let own = OF_DAEMON.into_iter().chain(OF_OBSERVED).map(str::to_owned);
+    of_both().chain(own)
+}
+
+/// Names of what is counted of a service.
+pub fn of_service(observed: bool) -> impl Iterator<Item = String> {
+    let refusals = Refusal::EACH.into_iter().map(Refusal::name).chain(REASONS);
+    let refusals = refusals.map(|reason| format!("refused-{reason}"));
+    let would = OF_OBSERVED.into_iter().filter(move |_| observed);
+    of_both().chain(refusals).chain(would.map(str::to_owned))
+}
 
 /// Upper bounds in seconds of the classes of failover times.
 pub const BOUNDS: [f64; 12] = [
@@ -63,6 +149,8 @@ impl Tally {
 
     /// Adds one to `name` of a service.
     pub fn count(&mut self, service: SocketAddr, name: &str) {
+        #[cfg(test)]
+        assert!(of_service(true).any(|n| n == name), "{name} has no 0");
         let counts = &mut self.of(service).counts;
         match counts.get_mut(name) {
             Some(n) => *n += 1,

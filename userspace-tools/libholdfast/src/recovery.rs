@@ -158,6 +158,23 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// One of each kind, with particulars that mean nothing.
+    pub const EACH: [Refusal; 13] = [
+        Refusal::Unprotected(Doubt::Lost),
+        Refusal::Ahead,
+        Refusal::RequestLost,
+        Refusal::Escaped,
+        Refusal::Answer(Doubt::Malformed),
+        Refusal::Missing(404),
+        Refusal::NotPartial(200),
+        Refusal::WrongRange,
+        Refusal::WrongValidator,
+        Refusal::OtherStatus(200),
+        Refusal::OtherContent,
+        Refusal::WrongBytes,
+        Refusal::Closed,
+    ];
+
     /// Whether another server may well give a right answer: this one lacks the object, has another
     /// one, or says something else than it should.
     pub fn is_of_the_server(self) -> bool {

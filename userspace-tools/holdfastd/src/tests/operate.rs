@@ -416,14 +416,27 @@ async fn metrics_say_what_the_daemon_and_the_module_count() {
         let ports = free_ports();
         let a = start(&folder.file("a"), &config("a", ports, "none"), 1).await;
         let b = start(&folder.file("b"), &config("b", ports, "none"), 2).await;
+        let of = |v: Value| v["text"].as_str().unwrap().to_owned();
+        let first = of(a.ask(Request::Metrics).await);
+        for line in [
+            "holdfast_recoveries_total{outcome=\"recovered\",service=\"web\"} 0",
+            "holdfast_recovery_refusals_total{reason=\"missing\",service=\"web\"} 0",
+            "holdfast_failover_seconds_bucket{le=\"0.1\",service=\"web\"} 0",
+            "holdfast_daemon_events_total{event=\"deaths\"} 0",
+        ] {
+            assert!(first.lines().any(|l| l == line), "{line} is not in\n{first}");
+        }
         until_ready(&a, "a is ready", |r| r["ready"] == true).await;
         a.until("a is linked", |v| v["peers"]["linked"] == true)
             .await;
         a.serves().await;
         b.until("b has it", |v| v["status"]["records_of_peers"] == 1)
             .await;
-        let of = |v: Value| v["text"].as_str().unwrap().to_owned();
         let text = of(a.ask(Request::Metrics).await);
+        for row in text.lines().filter(|l| l.contains("_total")) {
+            let (row, _) = row.rsplit_once(' ').unwrap();
+            assert!(first.contains(row), "{row} did not begin at 0");
+        }
         for line in [
             "holdfast_ready 1.0",
             "holdfast_peer_up{peer=\"b\"} 1.0",
