@@ -472,6 +472,8 @@ impl Config {
 
 #[cfg(test)]
 pub mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
     use super::*;
 
     pub const EXAMPLE: &str = r#"
@@ -505,6 +507,47 @@ port = 80
         let full = Config::parse(include_str!("../holdfastd.toml")).unwrap();
         let small = Config::parse(EXAMPLE).unwrap();
         assert_eq!(format!("{full:?}"), format!("{small:?}"));
+    }
+
+    /// The keys that may stand where `text` has a wrong one.
+    fn known(text: &str) -> BTreeSet<String> {
+        let e = Config::parse(text).unwrap_err();
+        let (_, keys) = e.rsplit_once("expected ").unwrap();
+        let keys = keys.split('`').skip(1).step_by(2);
+        keys.map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn example_and_page_have_every_key() {
+        let mut said = BTreeMap::<_, BTreeSet<String>>::new();
+        let mut section = "";
+        for line in include_str!("../holdfastd.toml").lines() {
+            let line = line.strip_prefix('#').unwrap_or(line);
+            let key = line.split_once(" = ").map_or("", |(key, _)| key);
+            if line.starts_with('[') {
+                section = line.trim_matches(['[', ']']);
+            } else if !key.is_empty() && !key.contains(' ') {
+                said.entry(section).or_default().insert(key.to_owned());
+            }
+        }
+        let sections: BTreeSet<_> = said.keys().map(|s| (*s).to_owned()).collect();
+        assert_eq!(sections, known(&format!("wrong = 1\n{EXAMPLE}")));
+        let page = include_str!("../../../Documentation/daemon.md");
+        for (section, keys) in said {
+            let header = format!("[{section}]");
+            let text = match EXAMPLE.contains(&header) {
+                true => EXAMPLE.replace(&header, &format!("{header}\nwrong = 1")),
+                false => format!("{EXAMPLE}{header}\nwrong = 1"),
+            };
+            // An array's header has two brackets.
+            let text = text.replace("\nwrong = 1]", "]\nwrong = 1");
+            assert_eq!(keys, known(&text), "{section}");
+            for key in keys {
+                let told = [format!("`{section}.{key}`"), format!("`.{key}`")];
+                let told = told.iter().any(|t| page.contains(t));
+                assert!(told, "daemon.md does not say {section}.{key}");
+            }
+        }
     }
 
     #[test]
