@@ -33,6 +33,10 @@ port = 80
 """
 # All files that a package could leave, but those of package management itself.
 FILES = "find /etc /usr /var /lib/modules -xdev -not -path '/var/lib/dpkg/*' -not -path '/var/log/*' -not -path '/var/cache/*' -not -path '/var/tmp/*' | sort >/tmp/{}"
+# Links of the pages that lead nowhere.
+LINKS = r"""cd /usr/share/doc/holdfast && grep -roP '\]\(\K(?!https?:)[^)#\s]+' --include=*.md . |
+while IFS=: read -r page link; do test -e "${page%/*}/$link" || echo "$page: $link"; done
+"""
 
 
 def deb(version: str) -> str:
@@ -69,6 +73,16 @@ with Cluster() as cluster:
     expect("every command has its page", guest.run(
         "for page in holdfast holdfastd holdfast-service-add; do test -s /usr/share/man/man8/$page.8.gz || exit; done;"
         "test -s /usr/share/man/man5/holdfastd.toml.5.gz", check=False).status == 0)
+    broken = guest.run(LINKS, check=False).out
+    print(broken, end="")
+    expect("pages and what they link to are there", not broken and guest.run("ls /usr/share/doc/holdfast").out.count(".md\n") > 10)
+    expect("so are dashboard and alerts", guest.run(
+        "cd /usr/share/doc/holdfast/examples && grep -q holdfast_ready grafana/holdfast.json && grep -q 'alert:' prometheus/holdfast.rules.yml",
+        check=False).status == 0)
+    expect("each shell has its completions", guest.run(
+        "cd /usr/share && for file in bash-completion/completions/holdfast{,d} "
+        "zsh/vendor-completions/_holdfast{,d} fish/vendor_completions.d/holdfast{,d}.fish; do test -s $file || exit; done",
+        check=False).status == 0)
     expect("bash completes its commands", "undrain" in guest.run(
         ". /usr/share/bash-completion/completions/holdfast; COMP_WORDS=(holdfast und) COMP_CWORD=1;"
         "_holdfast holdfast und holdfast; echo ${COMPREPLY[@]}").out)
