@@ -31,6 +31,26 @@ address = "10.0.0.80/24"
 interface = "eth0"
 port = 80
 """
+HOOKS = """
+[hooks]
+up = ["/bin/sh", "/run/hook", "replace"]
+down = ["/bin/sh", "/run/hook", "delete"]
+"""
+HOOK = """
+echo "$1" >>/run/hooked
+exec ip address "$1" "$HOLDFAST_PREFIX" dev "$HOLDFAST_INTERFACE"
+"""
+KEEPALIVED = """
+vrrp_instance other {
+    state BACKUP
+    interface eth0
+    virtual_router_id 81
+    priority 100
+    virtual_ipaddress {
+        10.0.0.81/24 dev eth0
+    }
+}
+"""
 # All files that a package could leave, but those of package management itself.
 FILES = "find /etc /usr /var /lib/modules -xdev -not -path '/var/lib/dpkg/*' -not -path '/var/log/*' -not -path '/var/cache/*' -not -path '/var/tmp/*' | sort >/tmp/{}"
 # Links of the pages that lead nowhere.
@@ -97,8 +117,13 @@ with Cluster() as cluster:
     said = guest.run(f"dpkg -i {new}").out
     expect("an upgrade leaves the daemon alone and says so",
            guest.run("systemctl show -P MainPID holdfastd").out == pid and f"goes on in version {OLD}" in said)
-    guest.run("systemctl restart holdfastd")
-    guest.until("ip addr show dev eth0 | grep -q 10.0.0.80/")
+    guest.run("cat >>/etc/holdfast/holdfastd.toml", stdin=HOOKS.encode())
+    guest.run("cat >/run/hook", stdin=HOOK.encode())
+    guest.run("systemctl stop holdfastd; ip addr del 10.0.0.80/24 dev eth0; systemctl start holdfastd")
+    guest.until("ip addr show dev eth0 | grep -q 10.0.0.80/ && grep -q replace /run/hooked")
+    expect("hooks run under the unit's limits", True)
+    guest.run("holdfast bugreport --output /run/report.tar.gz")
+    expect("a report knows the daemon", guest.run("tar -xOzf /run/report.tar.gz | grep -c 10.0.0.80", check=False).out != "0\n")
     guest.run("kill -9 $(systemctl show -P MainPID holdfastd)")
     guest.until("systemctl is-active holdfastd && test $(systemctl show -P MainPID holdfastd) != 0 && holdfast service show | grep -q 10.0.0.80")
     expect("a daemon that was killed is started again", True)
@@ -115,12 +140,17 @@ with Cluster() as cluster:
     guest.run(f"dpkg -i {new}")
     guest.run("(umask 077; openssl rand -base64 32 >/etc/holdfast/secret); cat >/etc/holdfast/holdfastd.toml", stdin=CONFIG.encode())
     guest.run("systemctl start holdfastd")
+    guest.run("cat >/etc/keepalived/keepalived.conf", stdin=KEEPALIVED.encode())
+    guest.run("systemctl start keepalived bird")
     before = guest.console.stat().st_size
     guest.spawn("systemctl poweroff")
     guest.ended(60)
     # Without the colours.
     console = re.sub(r"\x1b\[[0-9;]*m", "", guest.console.read_bytes()[before:].decode(errors="replace"))
-    stopped, nginx = (console.find(word) for word in ("Stopped holdfastd.service", "Stopping nginx.service"))
-    print(f"{stopped} and {nginx} bytes into the shutdown")
+    words = ("Stopped keepalived.service", "Stopping holdfastd.service", "Stopped holdfastd.service", "Stopping nginx.service", "Stopping bird.service")
+    keepalived, stopping, stopped, nginx, bird = (console.find(word) for word in words)
+    print(f"{keepalived}, {stopping}, {stopped}, {nginx} and {bird} bytes into the shutdown")
     expect("at a shutdown the daemon ends before the web server begins to", 0 < stopped < nginx)
+    expect("and before a routing daemon", stopped < bird)
+    expect("and begins to after keepalived has ended", 0 < keepalived < stopping)
 sys.exit(0)
