@@ -120,7 +120,10 @@ impl<K: Kernel> Engine<K> {
 
     pub(crate) fn count(&mut self, name: &str) {
         #[cfg(test)]
-        assert!(crate::tally::of_daemon().any(|n| n == name), "{name} has no 0");
+        assert!(
+            crate::tally::of_daemon().any(|n| n == name),
+            "{name} has no 0"
+        );
         match self.counts.get_mut(name) {
             Some(n) => *n += 1,
             None => drop(self.counts.insert(name.to_owned(), 1)),

@@ -419,12 +419,15 @@ async fn metrics_say_what_the_daemon_and_the_module_count() {
         let of = |v: Value| v["text"].as_str().unwrap().to_owned();
         let first = of(a.ask(Request::Metrics).await);
         for line in [
-            "holdfast_recoveries_total{outcome=\"recovered\",service=\"web\"} 0",
-            "holdfast_recovery_refusals_total{reason=\"missing\",service=\"web\"} 0",
+            "holdfast_recoveries_total{service=\"web\",outcome=\"recovered\"} 0",
+            "holdfast_recovery_refusals_total{service=\"web\",reason=\"missing\"} 0",
             "holdfast_failover_seconds_bucket{le=\"0.1\",service=\"web\"} 0",
             "holdfast_daemon_events_total{event=\"deaths\"} 0",
         ] {
-            assert!(first.lines().any(|l| l == line), "{line} is not in\n{first}");
+            assert!(
+                first.lines().any(|l| l == line),
+                "{line} is not in\n{first}"
+            );
         }
         until_ready(&a, "a is ready", |r| r["ready"] == true).await;
         a.until("a is linked", |v| v["peers"]["linked"] == true)
