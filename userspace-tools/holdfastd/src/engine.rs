@@ -33,8 +33,8 @@ const MARKS: usize = 4096;
 pub enum Wait {
     /// A commit of the flow with this number.
     Release(u64, FlowKey, Release),
-    /// A join of a rescued flow.
-    Join(FlowKey),
+    /// The join of a rescued flow with this number.
+    Join(FlowKey, u64),
     /// A policy under which bytes leave earlier than under the one before.
     Policy(Box<Service>),
 }
@@ -375,7 +375,7 @@ impl<K: Kernel> Engine<K> {
         for wait in self.quorum.ready() {
             match wait {
                 Wait::Release(flow, key, release) => releases.push((flow, key, release)),
-                Wait::Join(key) => self.join(&key),
+                Wait::Join(key, number) => self.join(&key, number),
                 Wait::Policy(service) => self.let_escape(&service),
             }
         }

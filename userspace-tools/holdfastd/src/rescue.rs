@@ -64,6 +64,8 @@ enum Stage {
         answer: Stream,
         fin: bool,
         join: Option<Box<Join>>,
+        /// Of the join that waits until its record is safe.
+        waits: Option<u64>,
     },
     /// The local server did not want us; it may soon.
     Waiting {
@@ -94,8 +96,6 @@ struct Rescue {
     /// Until when the client is probed.
     probed_until: Option<i64>,
     tries: u32,
-    /// A join is in the quorum's queue.
-    waits: bool,
     /// Where else the object is looked for.
     search: Search,
 }
@@ -109,6 +109,9 @@ pub struct Rescues {
     /// When idle flows are looked through next.
     sweep: i64,
     active: usize,
+    /// Number of the newest join that waits, of any flow: an answer that is not looked at any more must
+    /// not be joined in the place of the one that is.
+    joins: u64,
 }
 
 impl Rescues {
@@ -181,7 +184,7 @@ impl Rescues {
     /// What another server is to be asked, which is given as much time as the one before. `None`:
     /// nothing is being asked, or the answer was right a moment ago and is about to be joined.
     pub(crate) fn ask_again(&mut self, key: &FlowKey) -> Option<Box<Ask>> {
-        let rescue = self.flows.get_mut(key).filter(|r| !r.waits)?;
+        let rescue = self.flows.get_mut(key).filter(|r| !r.is_to_be_joined())?;
         rescue.patience = None;
         let deadline = rescue.deadline;
         match self.take_stage(key)? {
@@ -215,6 +218,11 @@ impl Rescue {
     /// The server of a peer is asked for its object.
     fn is_asked_elsewhere(&self) -> bool {
         matches!(self.stage, Stage::Asking { .. }) && self.search.is_elsewhere()
+    }
+
+    /// An answer was right, and its record is on the way to the peers.
+    fn is_to_be_joined(&self) -> bool {
+        matches!(self.stage, Stage::Asking { waits: Some(_), .. })
     }
 
     /// Its client is being probed; no connection for it was begun.
@@ -304,7 +312,6 @@ impl<K: Kernel> Engine<K> {
             patience: None,
             probed_until: None,
             tries: 0,
-            waits: false,
             search: Search::default(),
         };
         self.rescues.remove(&key);
@@ -355,7 +362,7 @@ impl<K: Kernel> Engine<K> {
             .rescues
             .flows
             .iter()
-            .filter(|(_, r)| matches!(r.stage, Stage::Asking { .. }) && !r.waits)
+            .filter(|(_, r)| matches!(r.stage, Stage::Asking { .. }) && !r.is_to_be_joined())
             .map(|(k, _)| *k)
             .collect();
         for key in grown {

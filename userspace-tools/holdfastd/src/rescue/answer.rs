@@ -57,6 +57,7 @@ impl<K: Kernel> Engine<K> {
                         answer: Stream::new(0, ANSWER),
                         fin: false,
                         join: None,
+                        waits: None,
                     },
                 };
                 self.rescues.set(key, stage, patience);
@@ -114,6 +115,7 @@ impl<K: Kernel> Engine<K> {
             answer,
             fin,
             join,
+            waits,
         } = &mut rescue.stage
         else {
             return;
@@ -132,35 +134,41 @@ impl<K: Kernel> Engine<K> {
                 let first = join
                     .replace(Box::new(found))
                     .is_none_or(|old| old.record != record);
+                if !first && waits.is_some() {
+                    return;
+                }
+                // Behind its own record, not behind one that was told before.
+                self.rescues.joins += 1;
+                let number = *waits.insert(self.rescues.joins);
                 if first {
                     self.put(&record, now);
                 }
-                if let Some(rescue) = self.rescues.flows.get_mut(key) {
-                    if !std::mem::replace(&mut rescue.waits, true) {
-                        self.quorum.wait(Wait::Join(*key));
-                    }
-                }
+                self.quorum.wait(Wait::Join(*key, number));
             }
         }
     }
 
-    /// The record of a rescued flow is safe.
-    pub(crate) fn join(&mut self, key: &FlowKey) {
+    /// The record of a rescued flow is safe, with which the join of this number is.
+    pub(crate) fn join(&mut self, key: &FlowKey, number: u64) {
         let Some(rescue) = self.rescues.flows.get_mut(key) else {
             return;
         };
-        rescue.waits = false;
         let (
             Stage::Asking {
                 ask,
                 join: Some(join),
+                waits,
                 ..
             },
             Some(id),
-        ) = (&rescue.stage, rescue.flow)
+        ) = (&mut rescue.stage, rescue.flow)
         else {
             return;
         };
+        if *waits != Some(number) {
+            return;
+        }
+        *waits = None;
         let splice = Splice {
             id,
             key: *key,

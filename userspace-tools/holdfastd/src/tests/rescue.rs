@@ -566,3 +566,51 @@ fn only_what_a_successor_cannot_continue_is_waited_for() {
     assert!(e.handed.is_complete());
     assert_eq!(e.flows().count(), 0);
 }
+
+#[test]
+fn an_answer_is_joined_behind_its_own_record_and_not_behind_that_of_another() {
+    let (mut e, kernel) = engine();
+    e.quorum.join("b");
+    let (number, _) = e.snapshot(0);
+    e.quorum.confirm("b", number.max(1));
+    let mut asked = record(1);
+    asked.state = State::Requesting(GET.to_vec());
+    e.store.apply("a", Update::Put(asked.encode(0)), 0);
+    e.take_over(key(1).service.ip(), 0);
+    let located = What::Located {
+        desc: desc(1),
+        word: word(2000, 1000 + GET.len() as u64),
+        ts: None,
+    };
+    e.hear(entry(1001, located), 0);
+    e.take_updates();
+    kernel.take();
+    let says = |e: &mut Engine<FakeKernel>, flow, data: &[u8]| {
+        let (pos, data, fin) = (0, data.to_vec(), false);
+        e.hear(entry(flow, What::Asked), 0);
+        e.hear(entry(flow, What::Answer { pos, data, fin }), 0);
+    };
+    // A server that dies when it has answered, and another one that answers otherwise.
+    says(&mut e, 1002, HEAD);
+    let first = e.take_updates().last().unwrap().0;
+    let why = Failure::Server;
+    e.hear(entry(1002, What::Failed { why }), 0);
+    e.tick(50_000_000);
+    assert!(matches!(kernel.take()[..], [Call::Recover { .. }]));
+    let other = b"HTTP/1.1 200 OK\r\nContent-Length: 2000\r\nETag: \"f\"\r\n\r\n";
+    says(&mut e, 1003, other);
+    let second = e.take_updates().last().unwrap().0;
+    e.quorum.confirm("b", first);
+    e.settle();
+    assert_eq!(kernel.take(), vec![], "no peer knows what it would say");
+    e.quorum.confirm("b", second);
+    e.settle();
+    let end = Some(2000 + other.len() as u64 + 2000);
+    let join = Call::Join {
+        prefix: other.to_vec(),
+        answer_length: other.len() as u64,
+        skip: 0,
+        object_end: end,
+    };
+    assert_eq!(kernel.take(), vec![join]);
+}
