@@ -220,6 +220,11 @@ impl Rescue {
         matches!(self.stage, Stage::Asking { .. }) && self.search.is_elsewhere()
     }
 
+    /// What was tried until now counts no more against what is to come.
+    fn start_over(&mut self) {
+        (self.patience, self.tries) = (None, 0);
+    }
+
     /// An answer was right, and its record is on the way to the peers.
     fn is_to_be_joined(&self) -> bool {
         matches!(self.stage, Stage::Asking { waits: Some(_), .. })
@@ -381,8 +386,11 @@ impl<K: Kernel> Engine<K> {
         self.count_of(key.service, "recovery-silent");
         let until = self.idle_until(now);
         if let Some(rescue) = self.rescues.flows.get_mut(key) {
+            rescue.start_over();
             rescue.probed_until = None;
         }
+        // Nor is a server waited for that had died before.
+        self.restarts.is_back(key);
         self.rescues.set(key, Stage::Idle, until);
     }
 
@@ -415,6 +423,7 @@ impl<K: Kernel> Engine<K> {
         let note = json!({"flow": key.to_string(), "why": format!("{why:?}")});
         self.timeline.note("failed", note);
         let restart = self.restarts.until(&key);
+        let silent = now + self.limits.locate_ms as i64 * MS;
         let Some(rescue) = self.rescues.flows.get_mut(&key) else {
             return;
         };
@@ -441,16 +450,18 @@ impl<K: Kernel> Engine<K> {
                     .set(&key, Stage::Waiting { ask }, now + SERVER_AGAIN);
             }
             Failure::Server => self.refuse(&key, "the local server refused", Verdict::Reset),
-            Failure::Silent if rescue.probed_until.is_some_and(|p| now < p) => {
-                // Again, behind those that have not had their turn.
+            Failure::Silent => {
+                // One that has spoken, and had to wait, is looked for from now on.
+                let until = *rescue.probed_until.get_or_insert(silent);
+                rescue.start_over();
                 self.rescues.unidentify(&key);
+                if now >= until {
+                    return self.silent(&key, now);
+                }
+                // Again, behind those that have not had their turn.
                 self.rescues
                     .set(&key, Stage::Queued { said: None }, i64::MAX);
                 self.rescues.turns.join(key);
-            }
-            Failure::Silent => {
-                self.rescues.unidentify(&key);
-                self.silent(&key, now);
             }
             Failure::Reset(_) => {
                 if let Some(rescue) = self.rescues.remove(&key) {

@@ -203,6 +203,8 @@ impl<K: Kernel> Engine<K> {
     fn ask_anew(&mut self, key: &FlowKey, now: i64) {
         if let Some(rescue) = self.rescues.flows.get_mut(key) {
             rescue.tries += 1;
+            // It may have said much, and its client have waited long, before that.
+            (rescue.patience, rescue.probed_until) = (None, None);
         }
         self.count_of(key.service, "answers-broken-off");
         let rescue = self.rescues.flows.get(key);
@@ -218,8 +220,6 @@ impl<K: Kernel> Engine<K> {
         let Some(rescue) = self.rescues.flows.get_mut(key) else {
             return;
         };
-        // It may have said much before that.
-        (rescue.patience, rescue.probed_until) = (None, None);
         match rescue.search.peer() {
             None if rescue.tries < ASK_AGAIN => self.ask_anew(key, now),
             _ => self.elsewhere(key, &Refusal::Closed.to_string(), now),

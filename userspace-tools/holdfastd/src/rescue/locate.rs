@@ -116,6 +116,8 @@ impl<K: Kernel> Engine<K> {
         ) {
             return;
         }
+        // If it must be looked for once more, that has its own time.
+        rescue.probed_until = None;
         if let Some((tsval, tsecr)) = ts {
             // Its echo may be older than what the record has seen; its own clock is not.
             let old = rescue.record.clock;

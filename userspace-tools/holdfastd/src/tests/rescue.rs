@@ -614,3 +614,62 @@ fn an_answer_is_joined_behind_its_own_record_and_not_behind_that_of_another() {
     };
     assert_eq!(kernel.take(), vec![join]);
 }
+
+#[test]
+fn a_client_that_answers_late_has_the_time_of_one_that_answers_at_once() {
+    let (mut e, kernel) = engine();
+    e.store.apply("b", Update::Put(downloading(1).encode(0)), 0);
+    e.take_over(key(1).service.ip(), 0);
+    let second = 1_000_000_000;
+    let located = || What::Located {
+        desc: desc(1),
+        word: word(2300, 1000),
+        ts: None,
+    };
+    let (silent, closed) = (
+        || What::Failed {
+            why: Failure::Silent,
+        },
+        || What::Answer {
+            pos: 0,
+            data: Vec::new(),
+            fin: true,
+        },
+    );
+    // The server that has its last second breaks off, and the client sleeps.
+    e.hear(entry(1001, located()), second);
+    e.hear(entry(1002, What::Asked), second);
+    e.hear(entry(1002, closed()), 10 * second);
+    e.hear(entry(1003, silent()), 20 * second);
+    e.tick(20 * second);
+    kernel.take();
+    e.hear(entry(1004, located()), 21 * second);
+    e.tick(22 * second);
+    assert!(matches!(kernel.take()[..], [Call::Recover { .. }]));
+
+    // And so does one that speaks when nobody asks any more, to a server that is not up yet.
+    e.hear(entry(1005, What::Asked), 22 * second);
+    e.hear(entry(1005, closed()), 23 * second);
+    let why = Failure::Silent;
+    e.hear(entry(1006, What::Failed { why }), 33 * second);
+    for n in 1..=6 {
+        e.tick(34 * second + n);
+        e.hear(entry(1006 + n as u64, silent()), (33 + 10 * n) * second);
+    }
+    assert_eq!(e.counts.get("recovery-silent"), Some(&1));
+    kernel.take();
+    let orphan = What::Orphan {
+        desc: desc(1),
+        word: word(2300, 1000),
+        ts: None,
+    };
+    let late = 3_600 * second;
+    e.hear(entry(9, orphan), late);
+    e.tick(late);
+    assert!(matches!(kernel.take()[..], [Call::Recover { .. }]));
+    e.hear(entry(1013, What::Asked), late);
+    let why = Failure::Server;
+    e.hear(entry(1013, What::Failed { why }), late);
+    e.tick(late + second);
+    assert!(matches!(kernel.take()[..], [Call::Recover { .. }]));
+}

@@ -189,6 +189,8 @@ fn a_flow_that_the_kernel_has_forgotten_waits_on() {
     e.hear(entry(1002, What::Failed { why }), 14 * SECOND);
     e.tick(14 * SECOND);
     assert_eq!(kernel.take(), vec![]);
+    assert_eq!(e.rescues.len(), (2, 1));
+    assert_eq!(e.counts.get("recovery-silent"), None);
     e.hear(entry(3, orphan(2, at(2200))), 20 * SECOND);
     over(&mut e, 1001, 20 * SECOND);
     assert_eq!(connected(&kernel.take()), [(2, 2200)]);
