@@ -423,6 +423,7 @@ impl<K: Kernel> Engine<K> {
         for flow in flows {
             if let Some(t) = self.trackers.remove(&flow) {
                 let key = t.record().key;
+                self.restarts.forget(&key);
                 if self.observes(key.service) {
                     self.count_of(key.service, "would-abandon");
                     continue;
@@ -433,6 +434,7 @@ impl<K: Kernel> Engine<K> {
             }
         }
         for record in self.rescues.take_address(addr) {
+            self.restarts.forget(&record.key);
             self.end(&record.key, Verdict::Abandon);
             self.handed.leaves(record.key);
         }

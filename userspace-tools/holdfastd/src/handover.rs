@@ -180,6 +180,7 @@ impl<K: Kernel> Engine<K> {
             return;
         };
         let record = tracker.record().clone();
+        self.restarts.forget(&record.key);
         if self.by_key.get(&record.key) == Some(&flow) {
             self.by_key.remove(&record.key);
         }

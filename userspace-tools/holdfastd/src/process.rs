@@ -56,6 +56,12 @@ impl Restarts {
         self.gone = true;
     }
 
+    /// Whether nothing is remembered of any flow.
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.seen.is_empty() && self.until.is_empty()
+    }
+
     /// Whether a server did not come back since the last call.
     pub(crate) fn take_gone(&mut self) -> bool {
         std::mem::take(&mut self.gone)

@@ -405,8 +405,7 @@ impl<K: Kernel> Engine<K> {
         let flows = self.rescues.flows.iter();
         let keys: Vec<_> = flows.filter(|(_, r)| over(r)).map(|(k, _)| *k).collect();
         for key in keys {
-            if let Some(rescue) = self.rescues.remove(&key) {
-                self.drop_record(&rescue.record);
+            if self.give_up(&key).is_some() {
                 self.count_of(key.service, "recovery-expired");
             }
         }
@@ -415,7 +414,8 @@ impl<K: Kernel> Engine<K> {
     /// The kernel could not go on with a flow.
     pub(crate) fn failed(&mut self, flow: u64, why: Failure, now: i64) {
         if let Some(t) = self.trackers.remove(&flow) {
-            self.drop_record(&t.record().clone());
+            self.restarts.forget(&t.record().key);
+            self.drop_record(t.record());
         }
         let Some(key) = self.rescues.by_id.get(&flow).copied() else {
             return;
@@ -464,9 +464,7 @@ impl<K: Kernel> Engine<K> {
                 self.rescues.turns.join(key);
             }
             Failure::Reset(_) => {
-                if let Some(rescue) = self.rescues.remove(&key) {
-                    self.drop_record(&rescue.record);
-                }
+                self.give_up(&key);
                 self.count_of(key.service, "recovery-failed");
             }
         }
@@ -477,19 +475,25 @@ impl<K: Kernel> Engine<K> {
         let Some(key) = self.rescues.by_id.get(&flow).copied() else {
             return;
         };
-        if let Some(rescue) = self.rescues.remove(&key) {
-            self.drop_record(&rescue.record);
-        }
+        self.give_up(&key);
     }
 
-    pub(crate) fn refuse(&mut self, key: &FlowKey, why: &str, verdict: Verdict) {
-        let Some(rescue) = self.rescues.remove(key) else {
-            return;
-        };
+    /// Nobody goes on with a flow: all that is known of it is forgotten, in the support group too.
+    fn give_up(&mut self, key: &FlowKey) -> Option<Rescue> {
+        let rescue = self.rescues.remove(key)?;
+        // The client may use its port again, and the next server is not one that has died.
+        self.restarts.forget(key);
         if let Some(relay) = &self.next.relay {
             relay.forget(key);
         }
         self.drop_record(&rescue.record);
+        Some(rescue)
+    }
+
+    pub(crate) fn refuse(&mut self, key: &FlowKey, why: &str, verdict: Verdict) {
+        if self.give_up(key).is_none() {
+            return;
+        }
         self.end(key, verdict);
         let name = if verdict == Verdict::Pass {
             "recovery-finished"

@@ -673,3 +673,36 @@ fn a_client_that_answers_late_has_the_time_of_one_that_answers_at_once() {
     e.tick(late + second);
     assert!(matches!(kernel.take()[..], [Call::Recover { .. }]));
 }
+
+#[test]
+fn of_a_flow_that_is_over_no_server_is_waited_for() {
+    let reset = What::Failed {
+        why: Failure::Reset(1),
+    };
+    let closed = What::Closed { ended: true };
+    for (what, over) in [("reset", reset), ("closed", closed)] {
+        let (mut e, kernel) = engine();
+        lose_and_locate(&mut e, &kernel);
+        e.hear(entry(1002, over), 0);
+        assert!(e.restarts.is_empty(), "{what}");
+    }
+    let (mut e, kernel) = engine();
+    lose_and_locate(&mut e, &kernel);
+    e.refuse(&key(1), "for a test", Verdict::Reset);
+    assert!(e.restarts.is_empty());
+
+    // A server refuses once, long after another connection of this name had lost its own.
+    e.adopt(downloading(1), 0);
+    let long = 60_000_000_000;
+    e.tick(long);
+    let located = What::Located {
+        desc: desc(1),
+        word: word(2300, 1000),
+        ts: None,
+    };
+    e.hear(entry(1003, located), long);
+    e.hear(entry(1004, What::Asked), long);
+    let why = Failure::Server;
+    e.hear(entry(1004, What::Failed { why }), long);
+    assert!(!e.restarts.take_gone(), "the node would be drained");
+}
