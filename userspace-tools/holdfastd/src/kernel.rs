@@ -18,6 +18,8 @@ use crate::config::Service;
 pub enum Refused {
     /// More of the answer has come: read the log and ask again.
     Again,
+    /// Positions do not fit what the flow has come to, in words.
+    Misfit(String),
     /// Anything else, in words.
     Other(String),
 }
@@ -26,7 +28,7 @@ impl std::fmt::Display for Refused {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Refused::Again => f.write_str("again"),
-            Refused::Other(why) => f.write_str(why),
+            Refused::Misfit(why) | Refused::Other(why) => f.write_str(why),
         }
     }
 }

@@ -228,6 +228,8 @@ fn failure(reason: u32) -> Failure {
 fn refused(e: Error) -> Refused {
     if e.is_again() {
         Refused::Again
+    } else if e.is_invalid() {
+        Refused::Misfit(e.to_string())
     } else {
         Refused::Other(e.to_string())
     }

@@ -86,6 +86,8 @@ pub struct FakeKernel {
     pub calls: Rc<RefCell<Vec<Call>>>,
     /// What the next joins say.
     pub joins: Rc<RefCell<Vec<Refused>>>,
+    /// What the next connections say.
+    pub recovers: Rc<RefCell<Vec<Refused>>>,
     /// Flows whose handshake is under way.
     pub opening: Rc<RefCell<Vec<(u64, FlowKey)>>>,
     /// Services that cannot be forgotten.
@@ -151,6 +153,9 @@ impl Kernel for FakeKernel {
         Ok(self.id())
     }
     fn recover(&mut self, ask: &Recover<'_>) -> Result<u64, Refused> {
+        if let Some(refused) = self.recovers.borrow_mut().pop() {
+            return Err(refused);
+        }
         let (key, at, c2s_next) = (ask.record.key, ask.at, ask.c2s_next);
         self.note(Call::Recover {
             key,

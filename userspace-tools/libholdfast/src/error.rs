@@ -64,6 +64,12 @@ impl Error {
         self.errno() == Some(libc::EAGAIN)
     }
 
+    /// Whether a value was none that can be, or did not fit the others: of `flow-recover`, a position
+    /// that the client has left since.
+    pub fn is_invalid(&self) -> bool {
+        self.errno() == Some(libc::EINVAL)
+    }
+
     /// Whether there is no such service or flow.
     pub fn is_not_found(&self) -> bool {
         self.errno() == Some(libc::ENOENT)
@@ -155,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn again_is_told_from_other_errors() {
+    fn errors_are_told_from_one_another() {
         let refused = |errno| {
             let refusal = Refusal {
                 command: "flow-join",
@@ -168,6 +174,8 @@ mod tests {
         };
         assert!(refused(libc::EAGAIN).is_again());
         assert!(!refused(libc::EBUSY).is_again());
+        assert!(refused(libc::EINVAL).is_invalid());
+        assert!(!refused(libc::EAGAIN).is_invalid());
         assert!(!Error::NotLoaded.is_again());
     }
 }

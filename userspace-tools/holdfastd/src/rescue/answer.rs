@@ -62,10 +62,16 @@ impl<K: Kernel> Engine<K> {
                 };
                 self.rescues.set(key, stage, patience);
             }
-            // The client may have said more meanwhile: its next word is on its way.
-            Err(_) if rescue.tries < ASK_AGAIN => {
+            // The client has said more meanwhile: its next word is on its way.
+            Err(Refused::Misfit(_)) if rescue.tries < ASK_AGAIN => {
                 rescue.tries += 1;
                 self.rescues.set(key, Stage::Locating, patience);
+            }
+            // No word follows from that (out of memory, another phase): all begins again.
+            Err(_) if rescue.tries < ASK_AGAIN => {
+                rescue.tries += 1;
+                rescue.patience = None;
+                self.locate(key, now);
             }
             Err(e) => self.refuse(key, &format!("recover: {e}"), Verdict::Reset),
         }

@@ -706,3 +706,33 @@ fn of_a_flow_that_is_over_no_server_is_waited_for() {
     e.hear(entry(1004, What::Failed { why }), long);
     assert!(!e.restarts.take_gone(), "the node would be drained");
 }
+
+#[test]
+fn only_who_has_said_more_is_waited_for() {
+    let (mut e, kernel) = engine();
+    e.store.apply("b", Update::Put(downloading(1).encode(0)), 0);
+    e.take_over(key(1).service.ip(), 0);
+    kernel.take();
+    let located = |ack| What::Located {
+        desc: desc(1),
+        word: word(ack, 1000),
+        ts: None,
+    };
+    let refuse = |why| kernel.recovers.borrow_mut().push(why);
+    refuse(Refused::Misfit("the positions do not fit".into()));
+    e.hear(entry(1001, located(2300)), 0);
+    e.tick(0);
+    assert_eq!(kernel.take(), vec![], "its next word is there already");
+    refuse(Refused::Other("out of memory".into()));
+    e.hear(entry(1001, located(2400)), 0);
+    assert_eq!(kernel.take(), vec![Call::Locate(key(1), 1999)]);
+    // That attempt counts no more.
+    let late = 11_000_000_000;
+    e.hear(entry(1002, located(2400)), late);
+    e.tick(late);
+    assert!(matches!(
+        kernel.take()[..],
+        [Call::Recover { at: 2400, .. }]
+    ));
+    assert_eq!(e.rescues.len(), (1, 1));
+}
