@@ -47,7 +47,7 @@ pub(crate) const CMD_FLOW_RECOVER: u8 = 9;
 /// the answer that follows answer-length and skip. Fails with EAGAIN if more of the answer has
 /// come meanwhile: read the log and ask again.
 pub(crate) const CMD_FLOW_JOIN: u8 = 10;
-/// `flow-end`: Give a flow up.
+/// `flow-end`: Give a flow up. With an id: unless another one has its name by now (ENOENT).
 pub(crate) const CMD_FLOW_END: u8 = 11;
 /// `splice-add`: Translate a flow that is to come, in a router or a server: from its SYN on the
 /// deltas are added.
@@ -434,7 +434,7 @@ pub(crate) static FLOW_JOIN_DO_POLICY: [Policy; 33] = [
 /// What the request of `flow-end` (do) may hold.
 pub(crate) static FLOW_END_DO_POLICY: [Policy; 30] = [
     Policy::reject(),
-    Policy::reject(),
+    Policy::u64(),      // id
     Policy::binary(16), // client-addr
     Policy::be16(),     // client-port
     Policy::binary(16), // service-addr

@@ -190,6 +190,15 @@ impl Request<'_> {
         entry.ok_or_else(|| self.error(nl::A_FLOW_CLIENT_ADDR, c"there is no such flow", ENOENT))
     }
 
+    /// The flow, which must be the one with the id that is given, if one is.
+    fn find_same(&self) -> Result<ARef<Entry>> {
+        let entry = self.find()?;
+        if self.u64(nl::A_FLOW_ID).is_some_and(|id| id != entry.id) {
+            return Err(self.error(nl::A_FLOW_ID, c"another flow has this name now", ENOENT));
+        }
+        Ok(entry)
+    }
+
     /// The flow, made from `claim` if there is none.
     fn find_or_claim(&self, claim: &Claim) -> Result<ARef<Entry>> {
         let guard = rcu::read_lock();
@@ -430,10 +439,7 @@ impl Operation for Join {
         let skip = request.u64(nl::A_FLOW_SKIP).unwrap_or(0);
         let start = request.u64(nl::A_FLOW_OBJECT_START);
         let end = request.u64(nl::A_FLOW_OBJECT_END);
-        let entry = request.find()?;
-        if request.u64(nl::A_FLOW_ID).is_some_and(|id| id != entry.id) {
-            return Err(request.error(nl::A_FLOW_ID, c"another flow has this name now", ENOENT));
-        }
+        let entry = request.find_same()?;
         let mut lend = |state: &mut State| {
             if state.flow.waits_for_join() {
                 core::mem::swap(&mut state.prefix, &mut prefix);
@@ -454,7 +460,7 @@ impl Operation for End {
 
     fn run(request: &Request<'_>) -> Result {
         let verdict = request.need_u32(nl::A_FLOW_VERDICT)?;
-        let entry = request.find()?;
+        let entry = request.find_same()?;
         if !matches!(
             verdict,
             nl::VERDICT_PASS | nl::VERDICT_RESET | nl::VERDICT_ABANDON

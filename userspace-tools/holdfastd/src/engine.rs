@@ -275,7 +275,7 @@ impl<K: Kernel> Engine<K> {
                 self.track(flow, Event::Closed, now);
                 self.closed(flow, now);
             }
-            What::Orphan { desc, word, ts } => self.orphan(desc, word, ts, time, now),
+            What::Orphan { desc, word, ts } => self.orphan(flow, desc, word, ts, (time, now)),
             What::Located { desc, word, ts } => self.located(desc, word, ts, time, now),
             What::Asked => self.asked(flow),
             What::Answer { pos, data, fin } => self.answer(flow, pos, &data, fin, now),
@@ -428,20 +428,22 @@ impl<K: Kernel> Engine<K> {
                     self.count_of(key.service, "would-abandon");
                     continue;
                 }
-                self.end(&key, Verdict::Abandon);
+                self.end(Some(flow), &key, Verdict::Abandon);
                 self.handed.leaves(key);
                 self.count_of(key.service, "flows-abandoned");
             }
         }
-        for record in self.rescues.take_address(addr) {
+        for (flow, record) in self.rescues.take_address(addr) {
             self.restarts.forget(&record.key);
-            self.end(&record.key, Verdict::Abandon);
+            self.end(flow, &record.key, Verdict::Abandon);
             self.handed.leaves(record.key);
         }
     }
 
-    pub(crate) fn end(&mut self, key: &FlowKey, verdict: Verdict) {
-        if let Err(e) = self.kernel.end(key, verdict) {
+    /// Has the kernel give a flow up: the one with this number, for its client may have used its
+    /// port again. Without a number whichever is there.
+    pub(crate) fn end(&mut self, flow: Option<u64>, key: &FlowKey, verdict: Verdict) {
+        if let Err(e) = self.kernel.end(flow, key, verdict) {
             self.timeline.note(
                 "end-failed",
                 json!({"flow": key.to_string(), "error": e.to_string()}),

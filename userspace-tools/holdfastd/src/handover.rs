@@ -79,7 +79,7 @@ impl Handed {
 
 impl<K: Kernel> Engine<K> {
     /// The flows of `addr` that no other node could continue as they are now.
-    pub fn stuck(&mut self, addr: IpAddr) -> Vec<FlowKey> {
+    pub fn stuck(&mut self, addr: IpAddr) -> Vec<(u64, FlowKey)> {
         let (mut stuck, mut ends) = (Vec::new(), HashMap::new());
         for (flow, tracker) in &self.trackers {
             let record = tracker.record();
@@ -89,12 +89,12 @@ impl<K: Kernel> Engine<K> {
             match &record.state {
                 State::Responding(o) => match (&o.way, o.end) {
                     (Way::None(_), Some(end)) => drop(ends.insert(*flow, (record.key, end))),
-                    (Way::None(_), None) => stuck.push(record.key),
-                    _ if tracker.is_dead() => stuck.push(record.key),
+                    (Way::None(_), None) => stuck.push((*flow, record.key)),
+                    _ if tracker.is_dead() => stuck.push((*flow, record.key)),
                     _ => {}
                 },
-                State::Unprotected(_) => stuck.push(record.key),
-                _ if tracker.is_dead() => stuck.push(record.key),
+                State::Unprotected(_) => stuck.push((*flow, record.key)),
+                _ if tracker.is_dead() => stuck.push((*flow, record.key)),
                 _ => {}
             }
         }
@@ -110,7 +110,7 @@ impl<K: Kernel> Engine<K> {
         stuck.extend(
             ends.into_iter()
                 .filter(|(flow, (_, end))| under_way(*flow, *end))
-                .map(|(_, (key, _))| key),
+                .map(|(flow, (key, _))| (flow, key)),
         );
         stuck
     }
@@ -121,11 +121,11 @@ impl<K: Kernel> Engine<K> {
         self.handed.prune();
         self.handed.addrs.insert(addr);
         let stuck = self.stuck(addr);
-        for key in &stuck {
-            self.end(key, Verdict::Reset);
+        for (flow, key) in &stuck {
+            self.end(Some(*flow), key, Verdict::Reset);
             self.count_of(key.service, "drain-reset");
         }
-        let lost: HashSet<_> = stuck.iter().copied().collect();
+        let lost: HashSet<_> = stuck.iter().map(|(_, key)| *key).collect();
         // The sockets of an observed service are left alone, and found by `abandon` later.
         let there = |r: &Record| {
             r.key.service.ip() == addr && !lost.contains(&r.key) && !self.observes(r.key.service)
@@ -147,9 +147,9 @@ impl<K: Kernel> Engine<K> {
         // What is being rescued here is rescued there instead.
         let rescued = self.rescues.take_address(addr);
         let count = flows.len() + opening.len() + rescued.len();
-        for record in rescued {
+        for (flow, record) in rescued {
             self.restarts.forget(&record.key);
-            self.end(&record.key, Verdict::Abandon);
+            self.end(flow, &record.key, Verdict::Abandon);
             self.handed.leaves(record.key);
             self.put(&record, now);
             self.handed.records.insert(record.key, record);
@@ -170,7 +170,7 @@ impl<K: Kernel> Engine<K> {
     pub(crate) fn silence(&mut self, flow: u64, key: &FlowKey) {
         self.handed.waiting.insert(flow);
         self.handed.leaves(*key);
-        self.end(key, Verdict::Abandon);
+        self.end(Some(flow), key, Verdict::Abandon);
     }
 
     /// All of a silenced flow's log has been read: its record is final.

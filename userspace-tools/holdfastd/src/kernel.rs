@@ -106,8 +106,8 @@ pub trait Kernel {
     fn recover(&mut self, ask: &Recover<'_>) -> Result<u64, Refused>;
     /// Joins the answer to the client.
     fn join(&mut self, splice: &Splice<'_>) -> Result<(), Refused>;
-    /// Gives a flow up.
-    fn end(&mut self, key: &FlowKey, verdict: Verdict) -> Result<(), Refused>;
+    /// Gives a flow up: the one with the number `flow`, or whichever is there.
+    fn end(&mut self, flow: Option<u64>, key: &FlowKey, verdict: Verdict) -> Result<(), Refused>;
 }
 
 /// The name and options of a flow, as some entries of the log bring them.

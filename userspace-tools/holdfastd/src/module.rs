@@ -355,13 +355,13 @@ impl Kernel for Module {
         self.client.flow_join(&join).map_err(refused)
     }
 
-    fn end(&mut self, key: &FlowKey, verdict: Verdict) -> Result<(), Refused> {
+    fn end(&mut self, flow: Option<u64>, key: &FlowKey, verdict: Verdict) -> Result<(), Refused> {
         let verdict = match verdict {
             Verdict::Pass => types::Verdict::Pass,
             Verdict::Reset => types::Verdict::Reset,
             Verdict::Abandon => types::Verdict::Abandon,
         };
-        match self.client.flow_end(key, verdict) {
+        match self.client.flow_end(flow, key, verdict) {
             // It went by itself in the meantime.
             Err(e) if e.is_not_found() => Ok(()),
             other => other.map_err(refused),

@@ -82,7 +82,7 @@ impl<K: Kernel> Engine<K> {
             self.count_of(key.service, "closes-let-through");
             let note = json!({"flow": key.to_string(), "again": again});
             self.timeline.note("close-let-through", note);
-            return self.end(&key, Verdict::Pass);
+            return self.end(Some(flow), &key, Verdict::Pass);
         }
         self.count_of(key.service, "servers-lost");
         let note = json!({"flow": key.to_string(), "acked": acked});
@@ -92,6 +92,7 @@ impl<K: Kernel> Engine<K> {
         let until = now + self.restart_ms(&key) * MS;
         self.restarts.until.insert(key, until);
         self.adopt(record, now);
+        self.rescues.identify(&key, flow);
         // Until then nobody has claimed it.
         self.kept_until(&key, now + self.unclaimed(&key));
         self.tick(now);

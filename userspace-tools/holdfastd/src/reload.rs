@@ -255,7 +255,7 @@ impl<K: Kernel> Engine<K> {
                 self.drop_record(&record);
             }
         }
-        for record in self.rescues.take_service(service) {
+        for (_, record) in self.rescues.take_service(service) {
             self.restarts.forget(&record.key);
             self.drop_record(&record);
         }

@@ -125,21 +125,21 @@ impl Rescues {
         (self.flows.len(), self.active)
     }
 
-    /// Takes out the records of the flows of an address.
-    pub(crate) fn take_address(&mut self, addr: IpAddr) -> Vec<Record> {
+    /// Takes out the records of the flows of an address, with their numbers in the kernel.
+    pub(crate) fn take_address(&mut self, addr: IpAddr) -> Vec<(Option<u64>, Record)> {
         self.take_where(|service| service.ip() == addr)
     }
 
-    /// Takes out the records of the flows of a service.
-    pub(crate) fn take_service(&mut self, service: SocketAddr) -> Vec<Record> {
+    /// Takes out the records of the flows of a service, with their numbers in the kernel.
+    pub(crate) fn take_service(&mut self, service: SocketAddr) -> Vec<(Option<u64>, Record)> {
         self.take_where(|of| *of == service)
     }
 
-    fn take_where(&mut self, there: impl Fn(&SocketAddr) -> bool) -> Vec<Record> {
+    fn take_where(&mut self, there: impl Fn(&SocketAddr) -> bool) -> Vec<(Option<u64>, Record)> {
         let keys = self.flows.keys().filter(|k| there(&k.service));
         let keys: Vec<_> = keys.copied().collect();
         let removed = keys.iter().filter_map(|key| self.remove(key));
-        removed.map(|rescue| rescue.record).collect()
+        removed.map(|r| (r.flow, r.record)).collect()
     }
 
     /// The client has used the flow's port again.
@@ -166,7 +166,7 @@ impl Rescues {
         rescue.deadline = deadline;
     }
 
-    fn identify(&mut self, key: &FlowKey, flow: u64) {
+    pub(crate) fn identify(&mut self, key: &FlowKey, flow: u64) {
         let Some(rescue) = self.flows.get_mut(key) else {
             return;
         };
@@ -206,11 +206,16 @@ impl Rescues {
         Some(stage)
     }
 
-    /// The kernel has nothing of the flow any more.
-    fn unidentify(&mut self, key: &FlowKey) {
-        if let Some(old) = self.flows.get_mut(key).and_then(|r| r.flow.take()) {
-            self.by_id.remove(&old);
-        }
+    /// The number of a flow in the kernel.
+    fn flow(&self, key: &FlowKey) -> Option<u64> {
+        self.flows.get(key)?.flow
+    }
+
+    /// The kernel has nothing of the flow any more. The number that it had there.
+    fn unidentify(&mut self, key: &FlowKey) -> Option<u64> {
+        let old = self.flows.get_mut(key)?.flow.take()?;
+        self.by_id.remove(&old);
+        Some(old)
     }
 }
 
@@ -348,8 +353,8 @@ impl<K: Kernel> Engine<K> {
             }
             if rescue.as_ref().is_some_and(|r| r.is_probed()) {
                 // The kernel's part of it ends without a word; its last entries are not ours.
-                self.rescues.unidentify(&key);
-                self.end(&key, Verdict::Abandon);
+                let flow = self.rescues.unidentify(&key);
+                self.end(flow, &key, Verdict::Abandon);
                 self.silent(&key, now);
                 continue;
             }
@@ -491,10 +496,13 @@ impl<K: Kernel> Engine<K> {
     }
 
     pub(crate) fn refuse(&mut self, key: &FlowKey, why: &str, verdict: Verdict) {
-        if self.give_up(key).is_none() {
+        let Some(rescue) = self.give_up(key) else {
             return;
+        };
+        // Of one that has no number the kernel knows nothing: what has its name is another one.
+        if rescue.flow.is_some() {
+            self.end(rescue.flow, key, verdict);
         }
-        self.end(key, verdict);
         let name = if verdict == Verdict::Pass {
             "recovery-finished"
         } else {

@@ -86,8 +86,12 @@ pub struct FakeKernel {
     pub calls: Rc<RefCell<Vec<Call>>>,
     /// What the next joins say.
     pub joins: Rc<RefCell<Vec<Refused>>>,
+    /// What the next questions to clients say.
+    pub locates: Rc<RefCell<Vec<Refused>>>,
     /// What the next connections say.
     pub recovers: Rc<RefCell<Vec<Refused>>>,
+    /// The numbers of the flows that were given up.
+    pub ended: Rc<RefCell<Vec<Option<u64>>>>,
     /// Flows whose handshake is under way.
     pub opening: Rc<RefCell<Vec<(u64, FlowKey)>>>,
     /// Services that cannot be forgotten.
@@ -149,6 +153,9 @@ impl Kernel for FakeKernel {
         Ok(())
     }
     fn locate(&mut self, record: &Record, _: u32, probe_seq: u32) -> Result<u64, Refused> {
+        if let Some(refused) = self.locates.borrow_mut().pop() {
+            return Err(refused);
+        }
         self.note(Call::Locate(record.key, probe_seq));
         Ok(self.id())
     }
@@ -179,7 +186,8 @@ impl Kernel for FakeKernel {
         });
         Ok(())
     }
-    fn end(&mut self, key: &FlowKey, verdict: Verdict) -> Result<(), Refused> {
+    fn end(&mut self, flow: Option<u64>, key: &FlowKey, verdict: Verdict) -> Result<(), Refused> {
+        self.ended.borrow_mut().push(flow);
         self.note(Call::End(*key, verdict));
         Ok(())
     }

@@ -142,10 +142,13 @@ impl Client {
         self.genl.ask(nl::CMD_FLOW_JOIN, |w| join.put(w)).map(drop)
     }
 
-    /// Gives a flow up.
-    pub fn flow_end(&mut self, key: &FlowKey, verdict: Verdict) -> Result<()> {
+    /// Gives a flow up. `id`: only if it is that one; the client may have used its port again.
+    pub fn flow_end(&mut self, id: Option<u64>, key: &FlowKey, verdict: Verdict) -> Result<()> {
         key.check()?;
         let fill = |w: &mut Writer| {
+            if let Some(id) = id {
+                w.u64(nl::A_FLOW_ID, id);
+            }
             put_key(w, key);
             w.u32(nl::A_FLOW_VERDICT, verdict as u32);
         };

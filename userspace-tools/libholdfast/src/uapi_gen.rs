@@ -41,7 +41,7 @@ pub const CMD_FLOW_RECOVER: u8 = 9;
 /// the answer that follows answer-length and skip. Fails with EAGAIN if more of the answer has
 /// come meanwhile: read the log and ask again.
 pub const CMD_FLOW_JOIN: u8 = 10;
-/// `flow-end`: Give a flow up.
+/// `flow-end`: Give a flow up. With an id: unless another one has its name by now (ENOENT).
 pub const CMD_FLOW_END: u8 = 11;
 /// `splice-add`: Translate a flow that is to come, in a router or a server: from its SYN on the
 /// deltas are added.

@@ -107,7 +107,7 @@ impl Flow {
                 let verdict = Verdict::ALL.into_iter().find(|v| v.name() == end.verdict);
                 // clap has seen to it.
                 let verdict = verdict.ok_or_else(|| Fail::Other("no such verdict".into()))?;
-                Ok(Client::connect()?.flow_end(&end.key.into(), verdict)?)
+                Ok(Client::connect()?.flow_end(None, &end.key.into(), verdict)?)
             }
         }
     }

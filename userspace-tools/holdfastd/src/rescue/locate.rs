@@ -48,11 +48,11 @@ impl<K: Kernel> Engine<K> {
     /// A packet of a flow that nobody here knows.
     pub(crate) fn orphan(
         &mut self,
+        flow: u64,
         desc: Desc,
         word: Word,
         ts: Option<(u32, u32)>,
-        heard: i64,
-        now: i64,
+        (heard, now): (i64, i64),
     ) {
         self.count("orphans");
         if !self.rescues.flows.contains_key(&desc.key) {
@@ -60,10 +60,13 @@ impl<K: Kernel> Engine<K> {
                 Some((_, record)) => self.adopt(record, now),
                 None => {
                     self.count("orphans-unknown");
-                    self.end(&desc.key, Verdict::Pass);
+                    self.end(Some(flow), &desc.key, Verdict::Pass);
                     return;
                 }
             }
+        }
+        if self.rescues.flow(&desc.key).is_none() {
+            self.rescues.identify(&desc.key, flow);
         }
         let kept = heard + self.unclaimed(&desc.key);
         self.spoken(&desc.key, word, ts, (heard, kept), now);

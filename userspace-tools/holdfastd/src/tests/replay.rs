@@ -166,5 +166,5 @@ fn a_reload_changes_what_is_said_again() {
         panic!("{updates:?}")
     };
     assert!(!Record::decode(bytes, 0).unwrap().can_be_asked());
-    assert_eq!(e.stuck(key(1).service.ip()), vec![key(1)]);
+    assert_eq!(e.stuck(key(1).service.ip()), vec![(1, key(1))]);
 }

@@ -558,7 +558,7 @@ fn only_what_a_successor_cannot_continue_is_waited_for() {
     let addr = key(1).service.ip();
     assert_eq!(e.stuck(addr), vec![]);
     e.hear(entry(1, What::Unprotected { reason: 1 }), 0);
-    assert_eq!(e.stuck(addr), vec![key(1)]);
+    assert_eq!(e.stuck(addr), vec![(1, key(1))]);
     kernel.take();
     assert_eq!(e.hand_over(addr, 0), (0, 1));
     assert_eq!(kernel.take(), vec![Call::End(key(1), Verdict::Reset)]);
@@ -735,4 +735,41 @@ fn only_who_has_said_more_is_waited_for() {
         [Call::Recover { at: 2400, .. }]
     ));
     assert_eq!(e.rescues.len(), (1, 1));
+}
+
+#[test]
+fn what_is_given_up_is_that_flow_and_not_another_one_of_its_name() {
+    let (mut e, kernel) = engine();
+    let orphan = |n| What::Orphan {
+        desc: desc(n),
+        word: word(99_000, 1500),
+        ts: None,
+    };
+    e.hear(entry(7, orphan(1)), 0);
+    assert_eq!(kernel.take(), vec![Call::End(key(1), Verdict::Pass)]);
+    e.adopt(record(2), 0);
+    e.hear(entry(8, orphan(2)), 0);
+    assert_eq!(kernel.take(), vec![Call::End(key(2), Verdict::Reset)]);
+    e.adopt(downloading(3), 0);
+    e.tick(0);
+    e.tick(60_000_000_000);
+    assert_eq!(
+        kernel.take()[1..],
+        [Call::End(key(3), Verdict::Abandon)],
+        "silent"
+    );
+    serve(&mut e);
+    kernel.take();
+    lose(&mut e, 2400, 0);
+    e.refuse(&key(1), "for a test", Verdict::Reset);
+    let ended = kernel.ended.take();
+    assert_eq!(ended, [Some(7), Some(8), Some(1001), Some(1002)]);
+
+    // Its client has a new connection from the same port.
+    e.adopt(downloading(4), 0);
+    let why = Refused::Other("the flow is in another phase".into());
+    kernel.locates.borrow_mut().push(why);
+    kernel.take();
+    e.tick(0);
+    assert_eq!((kernel.take(), e.counts["recovery-refused"]), (vec![], 3));
 }
