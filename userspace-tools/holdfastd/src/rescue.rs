@@ -16,10 +16,10 @@
 
 mod answer;
 mod locate;
+mod table;
 mod turns;
 
-use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use libholdfast::record::{Record, State, Way};
 use libholdfast::recovery::{Ask, Join, Word};
@@ -30,7 +30,8 @@ use serde_json::json;
 use crate::engine::Engine;
 use crate::kernel::{Failure, Kernel, Verdict};
 use crate::next::Search;
-use turns::{Turns, HOLDS};
+
+pub use table::Rescues;
 
 /// How often a client is asked again after an outdated word.
 const ASK_AGAIN: u32 = 3;
@@ -39,8 +40,8 @@ const ASK_AGAIN: u32 = 3;
 /// a window without scale.
 const ANSWER: usize = 64 * 1024;
 
-/// How often idle flows are looked through for those whose time is over.
-const SWEEP: i64 = 1000 * MS;
+/// Most flows whose time is over that one tick looks after, as heartbeats must not wait for thousands.
+const DUE: usize = 256;
 
 /// Time until a server that refused is asked again.
 const SERVER_AGAIN: i64 = 50 * MS;
@@ -100,125 +101,6 @@ struct Rescue {
     search: Search,
 }
 
-/// The flows that are being taken over.
-#[derive(Debug, Default)]
-pub struct Rescues {
-    flows: HashMap<FlowKey, Rescue>,
-    by_id: HashMap<u64, FlowKey>,
-    turns: Turns,
-    /// When idle flows are looked through next.
-    sweep: i64,
-    active: usize,
-    /// Number of the newest join that waits, of any flow: an answer that is not looked at any more must
-    /// not be joined in the place of the one that is.
-    joins: u64,
-}
-
-impl Rescues {
-    /// Their records.
-    pub fn records(&self) -> impl Iterator<Item = &Record> {
-        self.flows.values().map(|r| &r.record)
-    }
-
-    /// How many there are, and how many of them are under way.
-    pub fn len(&self) -> (usize, usize) {
-        (self.flows.len(), self.active)
-    }
-
-    /// Takes out the records of the flows of an address, with their numbers in the kernel.
-    pub(crate) fn take_address(&mut self, addr: IpAddr) -> Vec<(Option<u64>, Record)> {
-        self.take_where(|service| service.ip() == addr)
-    }
-
-    /// Takes out the records of the flows of a service, with their numbers in the kernel.
-    pub(crate) fn take_service(&mut self, service: SocketAddr) -> Vec<(Option<u64>, Record)> {
-        self.take_where(|of| *of == service)
-    }
-
-    fn take_where(&mut self, there: impl Fn(&SocketAddr) -> bool) -> Vec<(Option<u64>, Record)> {
-        let keys = self.flows.keys().filter(|k| there(&k.service));
-        let keys: Vec<_> = keys.copied().collect();
-        let removed = keys.iter().filter_map(|key| self.remove(key));
-        removed.map(|r| (r.flow, r.record)).collect()
-    }
-
-    /// The client has used the flow's port again.
-    pub(crate) fn forget(&mut self, key: &FlowKey) {
-        self.remove(key);
-    }
-
-    fn remove(&mut self, key: &FlowKey) -> Option<Rescue> {
-        let rescue = self.flows.remove(key)?;
-        if let Some(flow) = rescue.flow {
-            self.by_id.remove(&flow);
-        }
-        self.active -= usize::from(is_active(&rescue.stage));
-        Some(rescue)
-    }
-
-    fn set(&mut self, key: &FlowKey, stage: Stage, deadline: i64) {
-        let Some(rescue) = self.flows.get_mut(key) else {
-            return;
-        };
-        self.active -= usize::from(is_active(&rescue.stage));
-        self.active += usize::from(is_active(&stage));
-        rescue.stage = stage;
-        rescue.deadline = deadline;
-    }
-
-    pub(crate) fn identify(&mut self, key: &FlowKey, flow: u64) {
-        let Some(rescue) = self.flows.get_mut(key) else {
-            return;
-        };
-        if let Some(old) = rescue.flow.replace(flow) {
-            self.by_id.remove(&old);
-        }
-        self.by_id.insert(flow, *key);
-    }
-
-    /// How far the search for a server that has the object has come.
-    pub(crate) fn search(&mut self, key: &FlowKey) -> Option<&mut Search> {
-        self.flows.get_mut(key).map(|rescue| &mut rescue.search)
-    }
-
-    /// What another server is to be asked, which is given as much time as the one before. `None`:
-    /// nothing is being asked, or the answer was right a moment ago and is about to be joined.
-    pub(crate) fn ask_again(&mut self, key: &FlowKey) -> Option<Box<Ask>> {
-        let rescue = self.flows.get_mut(key).filter(|r| !r.is_to_be_joined())?;
-        rescue.patience = None;
-        let deadline = rescue.deadline;
-        match self.take_stage(key)? {
-            Stage::Asking { ask, .. }
-            | Stage::Replaying { ask }
-            | Stage::Waiting { ask: Some(ask) } => Some(ask),
-            other => {
-                self.set(key, other, deadline);
-                None
-            }
-        }
-    }
-
-    /// Takes out the stage of a flow, which is to have another one and is under way until then.
-    fn take_stage(&mut self, key: &FlowKey) -> Option<Stage> {
-        let rescue = self.flows.get_mut(key)?;
-        let stage = std::mem::replace(&mut rescue.stage, Stage::Joining);
-        self.active += usize::from(!is_active(&stage));
-        Some(stage)
-    }
-
-    /// The number of a flow in the kernel.
-    fn flow(&self, key: &FlowKey) -> Option<u64> {
-        self.flows.get(key)?.flow
-    }
-
-    /// The kernel has nothing of the flow any more. The number that it had there.
-    fn unidentify(&mut self, key: &FlowKey) -> Option<u64> {
-        let old = self.flows.get_mut(key)?.flow.take()?;
-        self.by_id.remove(&old);
-        Some(old)
-    }
-}
-
 impl Rescue {
     /// The server of a peer is asked for its object.
     fn is_asked_elsewhere(&self) -> bool {
@@ -245,14 +127,6 @@ impl Rescue {
 fn reason(why: &str) -> String {
     let name = why.split([':', '(']).next().unwrap_or_default().trim();
     name.replace(' ', "-")
-}
-
-fn is_active(stage: &Stage) -> bool {
-    // Who replays is not counted: it may take long, and others are not to wait for it.
-    !matches!(
-        stage,
-        Stage::Idle | Stage::Queued { .. } | Stage::Replaying { .. } | Stage::Delivering
-    )
 }
 
 impl<K: Kernel> Engine<K> {
@@ -324,61 +198,41 @@ impl<K: Kernel> Engine<K> {
             tries: 0,
             search: Search::default(),
         };
-        self.rescues.remove(&key);
-        self.rescues.flows.insert(key, rescue);
+        self.rescues.insert(rescue);
     }
 
     /// Lets time pass: starts what may start and ends what took too long.
     pub fn tick(&mut self, now: i64) {
         self.take_turns(now);
+        self.keep(now);
+        for key in self.rescues.due(now, DUE) {
+            self.late(&key, now);
+        }
         self.expire(now);
-        if self.rescues.active == 0 {
-            return self.settle();
-        }
-        let late: Vec<_> = self
-            .rescues
-            .flows
-            .iter()
-            .filter(|(_, r)| !matches!(r.stage, Stage::Idle) && r.deadline <= now)
-            .map(|(k, _)| *k)
-            .collect();
-        let mut holds = 0..HOLDS;
-        for key in late {
-            let rescue = self.rescues.flows.get_mut(&key);
-            if rescue.as_ref().is_some_and(|r| r.waits().is_some()) {
-                if holds.next().is_some() {
-                    self.hold(&key, now);
-                }
-                continue;
-            }
-            if rescue.as_ref().is_some_and(|r| r.is_probed()) {
-                // The kernel's part of it ends without a word; its last entries are not ours.
-                let flow = self.rescues.unidentify(&key);
-                self.end(flow, &key, Verdict::Abandon);
-                self.silent(&key, now);
-                continue;
-            }
-            if rescue.as_ref().is_some_and(|r| r.is_asked_elsewhere()) {
-                self.elsewhere(&key, "timeout", now);
-                continue;
-            }
-            match rescue.map(|r| std::mem::replace(&mut r.stage, Stage::Locating)) {
-                Some(Stage::Waiting { ask }) => self.connect(&key, ask, now),
-                _ => self.refuse(&key, "timeout", Verdict::Reset),
-            }
-        }
-        // An answer that had grown when it was to be joined.
-        let grown: Vec<_> = self
-            .rescues
-            .flows
-            .iter()
-            .filter(|(_, r)| matches!(r.stage, Stage::Asking { .. }) && !r.is_to_be_joined())
-            .map(|(k, _)| *k)
-            .collect();
-        for key in grown {
+        for key in self.rescues.grown() {
             self.weigh(&key, now);
         }
         self.settle();
+    }
+
+    /// The time of a flow is over.
+    fn late(&mut self, key: &FlowKey, now: i64) {
+        let Some(rescue) = self.rescues.get(key) else {
+            return;
+        };
+        if rescue.is_probed() {
+            // The kernel's part of it ends without a word; its last entries are not ours.
+            let flow = self.rescues.unidentify(key);
+            self.end(flow, key, Verdict::Abandon);
+            return self.silent(key, now);
+        }
+        if rescue.is_asked_elsewhere() {
+            return self.elsewhere(key, "timeout", now);
+        }
+        match self.rescues.take_stage(key) {
+            Some(Stage::Waiting { ask }) => self.connect(key, ask, now),
+            _ => self.refuse(key, "timeout", Verdict::Reset),
+        }
     }
 
     /// When a flow that is idle now has been so for too long.
@@ -390,7 +244,7 @@ impl<K: Kernel> Engine<K> {
     fn silent(&mut self, key: &FlowKey, now: i64) {
         self.count_of(key.service, "recovery-silent");
         let until = self.idle_until(now);
-        if let Some(rescue) = self.rescues.flows.get_mut(key) {
+        if let Some(rescue) = self.rescues.get_mut(key) {
             rescue.start_over();
             rescue.probed_until = None;
         }
@@ -402,14 +256,7 @@ impl<K: Kernel> Engine<K> {
     /// Forgets, here and in the support group, clients that were idle for too long. The kernel
     /// has nothing of them.
     fn expire(&mut self, now: i64) {
-        if now < self.rescues.sweep {
-            return;
-        }
-        self.rescues.sweep = now + SWEEP;
-        let over = |r: &Rescue| matches!(r.stage, Stage::Idle) && r.deadline <= now;
-        let flows = self.rescues.flows.iter();
-        let keys: Vec<_> = flows.filter(|(_, r)| over(r)).map(|(k, _)| *k).collect();
-        for key in keys {
+        for key in self.rescues.idle_until(now, DUE) {
             if self.give_up(&key).is_some() {
                 self.count_of(key.service, "recovery-expired");
             }
@@ -422,14 +269,14 @@ impl<K: Kernel> Engine<K> {
             self.restarts.forget(&t.record().key);
             self.drop_record(t.record());
         }
-        let Some(key) = self.rescues.by_id.get(&flow).copied() else {
+        let Some(key) = self.rescues.named(flow) else {
             return;
         };
         let note = json!({"flow": key.to_string(), "why": format!("{why:?}")});
         self.timeline.note("failed", note);
         let restart = self.restarts.until(&key);
         let silent = now + self.limits.locate_ms as i64 * MS;
-        let Some(rescue) = self.rescues.flows.get_mut(&key) else {
+        let Some(rescue) = self.rescues.get_mut(&key) else {
             return;
         };
         let (again, waits) = (restart.or(rescue.patience), restart.is_some());
@@ -477,7 +324,7 @@ impl<K: Kernel> Engine<K> {
 
     /// A flow that was being rescued is over: its client has gone.
     pub(crate) fn closed(&mut self, flow: u64, _now: i64) {
-        let Some(key) = self.rescues.by_id.get(&flow).copied() else {
+        let Some(key) = self.rescues.named(flow) else {
             return;
         };
         self.give_up(&key);

@@ -8,14 +8,15 @@ use libholdfast::tracker::Tracker;
 use libholdfast::types::FlowKey;
 use serde_json::json;
 
+use super::table::is_active;
 use super::turns::HOLD;
-use super::{is_active, Stage, ANSWER, ASK_AGAIN, MS};
+use super::{Stage, ANSWER, ASK_AGAIN, MS};
 use crate::engine::{Engine, Wait};
 use crate::kernel::{Kernel, Recover, Refused, Splice, Verdict};
 
 impl<K: Kernel> Engine<K> {
     pub(crate) fn connect(&mut self, key: &FlowKey, ask: Option<Box<Ask>>, now: i64) {
-        let Some(rescue) = self.rescues.flows.get_mut(key) else {
+        let Some(rescue) = self.rescues.get_mut(key) else {
             return;
         };
         let limit = now + self.limits.answer_ms as i64 * MS;
@@ -45,7 +46,7 @@ impl<K: Kernel> Engine<K> {
                 let stage = match ask {
                     None => {
                         // The record is another one now; it is safe before the client is.
-                        let record = self.rescues.flows.get(key).map(|r| r.record.clone());
+                        let record = self.rescues.get(key).map(|r| r.record.clone());
                         if let Some(record) = record {
                             self.put(&record, now);
                         }
@@ -79,8 +80,8 @@ impl<K: Kernel> Engine<K> {
 
     /// A ghost was sent to a server.
     pub(crate) fn asked(&mut self, flow: u64) {
-        let key = self.rescues.by_id.get(&flow);
-        let rescue = key.and_then(|key| self.rescues.flows.get_mut(key));
+        let key = self.rescues.named(flow);
+        let rescue = key.and_then(|key| self.rescues.get_mut(&key));
         if let Some(Stage::Asking { begun, .. }) = rescue.map(|r| &mut r.stage) {
             *begun = true;
         }
@@ -88,10 +89,10 @@ impl<K: Kernel> Engine<K> {
 
     /// The server has answered to a ghost.
     pub(crate) fn answer(&mut self, flow: u64, pos: u64, data: &[u8], ends: bool, now: i64) {
-        let Some(key) = self.rescues.by_id.get(&flow).copied() else {
+        let Some(key) = self.rescues.named(flow) else {
             return;
         };
-        let Some(rescue) = self.rescues.flows.get_mut(&key) else {
+        let Some(rescue) = self.rescues.get_mut(&key) else {
             return;
         };
         let Stage::Asking {
@@ -112,7 +113,8 @@ impl<K: Kernel> Engine<K> {
 
     /// Compares an answer with its record; a right one is joined once its record is safe.
     pub(super) fn weigh(&mut self, key: &FlowKey, now: i64) {
-        let Some(rescue) = self.rescues.flows.get_mut(key) else {
+        let number = self.rescues.next_join();
+        let Some(rescue) = self.rescues.get_mut(key) else {
             return;
         };
         let Stage::Asking {
@@ -144,8 +146,7 @@ impl<K: Kernel> Engine<K> {
                     return;
                 }
                 // Behind its own record, not behind one that was told before.
-                self.rescues.joins += 1;
-                let number = *waits.insert(self.rescues.joins);
+                *waits = Some(number);
                 if first {
                     self.put(&record, now);
                 }
@@ -156,7 +157,7 @@ impl<K: Kernel> Engine<K> {
 
     /// The record of a rescued flow is safe, with which the join of this number is.
     pub(crate) fn join(&mut self, key: &FlowKey, number: u64) {
-        let Some(rescue) = self.rescues.flows.get_mut(key) else {
+        let Some(rescue) = self.rescues.get_mut(key) else {
             return;
         };
         let (
@@ -200,20 +201,20 @@ impl<K: Kernel> Engine<K> {
                 }
             }
             // The rest of the answer is in the log; the next entry or tick tries again.
-            Err(Refused::Again) => {}
+            Err(Refused::Again) => self.rescues.grows(key),
             Err(e) => self.refuse(key, &format!("join: {e}"), Verdict::Reset),
         }
     }
 
     /// A server that dies while it answers may be back in a moment.
     fn ask_anew(&mut self, key: &FlowKey, now: i64) {
-        if let Some(rescue) = self.rescues.flows.get_mut(key) {
+        if let Some(rescue) = self.rescues.get_mut(key) {
             rescue.tries += 1;
             // It may have said much, and its client have waited long, before that.
             (rescue.patience, rescue.probed_until) = (None, None);
         }
         self.count_of(key.service, "answers-broken-off");
-        let rescue = self.rescues.flows.get(key);
+        let rescue = self.rescues.get(key);
         match rescue.is_some_and(|r| is_active(&r.stage)) {
             true => self.locate(key, now),
             // The kernel has given the client the time of one that has spoken just now.
@@ -223,7 +224,7 @@ impl<K: Kernel> Engine<K> {
 
     /// A server has said less than the client has, or has stopped.
     pub(super) fn broken_off(&mut self, key: &FlowKey, now: i64) {
-        let Some(rescue) = self.rescues.flows.get_mut(key) else {
+        let Some(rescue) = self.rescues.get_mut(key) else {
             return;
         };
         match rescue.search.peer() {
@@ -234,7 +235,7 @@ impl<K: Kernel> Engine<K> {
 
     /// The client goes on with the new server.
     pub(crate) fn spliced(&mut self, flow: u64, pos: u64) {
-        let Some(key) = self.rescues.by_id.get(&flow).copied() else {
+        let Some(key) = self.rescues.named(flow) else {
             return;
         };
         let Some(rescue) = self.rescues.remove(&key) else {

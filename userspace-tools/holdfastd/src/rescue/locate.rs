@@ -15,7 +15,7 @@ use crate::kernel::{Desc, Kernel, Verdict};
 impl<K: Kernel> Engine<K> {
     pub(super) fn locate(&mut self, key: &FlowKey, now: i64) {
         let limit = now + self.limits.locate_ms as i64 * MS;
-        let Some(rescue) = self.rescues.flows.get_mut(key) else {
+        let Some(rescue) = self.rescues.get_mut(key) else {
             return;
         };
         let deadline = *rescue.probed_until.get_or_insert(limit);
@@ -27,7 +27,7 @@ impl<K: Kernel> Engine<K> {
     /// Has the kernel claim a flow and ask its client where it stands. If it does not, the flow is
     /// given up.
     pub(super) fn ask_client(&mut self, key: &FlowKey, now: i64) -> bool {
-        let Some(rescue) = self.rescues.flows.get(key) else {
+        let Some(rescue) = self.rescues.get(key) else {
             return false;
         };
         let record = &rescue.record;
@@ -55,7 +55,7 @@ impl<K: Kernel> Engine<K> {
         (heard, now): (i64, i64),
     ) {
         self.count("orphans");
-        if !self.rescues.flows.contains_key(&desc.key) {
+        if self.rescues.get(&desc.key).is_none() {
             match self.store.take(&desc.key) {
                 Some((_, record)) => self.adopt(record, now),
                 None => {
@@ -81,7 +81,7 @@ impl<K: Kernel> Engine<K> {
         heard: i64,
         now: i64,
     ) {
-        if let Some(r) = self.rescues.flows.get(&desc.key) {
+        if let Some(r) = self.rescues.get(&desc.key) {
             let ms = (now - r.begun) / MS;
             // How far below the client's next byte it was asked.
             let known = r.record.acked.max(r.record.start) as u32;
@@ -102,7 +102,7 @@ impl<K: Kernel> Engine<K> {
         (heard, kept): (i64, i64),
         now: i64,
     ) {
-        let Some(rescue) = self.rescues.flows.get_mut(key) else {
+        let Some(rescue) = self.rescues.get_mut(key) else {
             return;
         };
         if matches!(rescue.stage, Stage::Idle) {
@@ -142,7 +142,7 @@ impl<K: Kernel> Engine<K> {
 
     /// It is the turn of a flow whose client has spoken.
     pub(super) fn go_on(&mut self, key: &FlowKey, word: Word, now: i64) {
-        let Some(rescue) = self.rescues.flows.get_mut(key) else {
+        let Some(rescue) = self.rescues.get_mut(key) else {
             return;
         };
         match plan(&rescue.record, word) {

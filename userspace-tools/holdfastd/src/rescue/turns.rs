@@ -31,9 +31,13 @@ use crate::kernel::Kernel;
 /// after which it gives up one whose client has spoken, or has not.
 pub(super) const HOLD: i64 = 5_000 * MS;
 
-/// Most flows that are kept so with one tick, as heartbeats must not wait for thousands. The others have
-/// half of their time left.
+/// Most flows that are kept so with one tick, as heartbeats must not wait for thousands, unless that
+/// is less than a [`SHARE`] of all that wait.
 pub(super) const HOLDS: usize = 64;
+
+/// Ticks, 10 ms each at most, in which all that wait can be kept: half of [`HOLD`], and the kernel waits
+/// for as long as that again. The most urgent come first.
+const SHARE: usize = 250;
 
 /// Time that the client of an unprotected flow has to speak by itself before it is asked where it
 /// stands: those whose connections go on are not to wait for it.
@@ -82,7 +86,7 @@ impl<K: Kernel> Engine<K> {
     /// The client of a flow that is not under way has spoken, or has done so once; the kernel keeps
     /// the flow until `kept`, and longer.
     pub(super) fn line_up(&mut self, key: &FlowKey, said: Option<Word>, kept: i64, now: i64) {
-        let Some(rescue) = self.rescues.flows.get(key) else {
+        let Some(rescue) = self.rescues.get(key) else {
             return;
         };
         let in_line = matches!(rescue.waits(), Some(Some(_)));
@@ -101,9 +105,8 @@ impl<K: Kernel> Engine<K> {
 
     /// The kernel keeps a flow, which waits for its turn, until `kept`, and longer.
     pub(crate) fn kept_until(&mut self, key: &FlowKey, kept: i64) {
-        let rescue = self.rescues.flows.get_mut(key);
-        if let Some(rescue) = rescue.filter(|r| r.waits().is_some()) {
-            rescue.deadline = kept;
+        if self.rescues.get(key).is_some_and(|r| r.waits().is_some()) {
+            self.rescues.change(key, |r| r.deadline = kept);
         }
     }
 
@@ -114,19 +117,20 @@ impl<K: Kernel> Engine<K> {
                 break;
             }
             self.rescues.turns.unheard.pop_front();
-            let unheard = |r: &&mut Rescue| {
+            let unheard = |r: &Rescue| {
                 matches!(r.stage, Stage::Idle) && matches!(r.record.state, State::Unprotected(_))
             };
-            if let Some(rescue) = self.rescues.flows.get_mut(&key).filter(unheard) {
-                (rescue.stage, rescue.deadline) = (Stage::Queued { said: None }, i64::MAX);
+            if self.rescues.get(&key).is_some_and(unheard) {
+                self.rescues
+                    .set(&key, Stage::Queued { said: None }, i64::MAX);
                 self.rescues.turns.join(key);
             }
         }
-        while self.rescues.active < self.limits.concurrency {
+        while self.rescues.active() < self.limits.concurrency {
             let Some(key) = self.rescues.turns.next() else {
                 break;
             };
-            match self.rescues.flows.get(&key).and_then(Rescue::waits) {
+            match self.rescues.get(&key).and_then(Rescue::waits) {
                 Some(Some(word)) => self.go_on(&key, word, now),
                 Some(None) => self.locate(&key, now),
                 None => {}
@@ -134,10 +138,12 @@ impl<K: Kernel> Engine<K> {
         }
     }
 
-    /// The turn of a flow has not come, and the kernel is about to give it up.
-    pub(super) fn hold(&mut self, key: &FlowKey, now: i64) {
-        if self.ask_client(key, now) {
-            self.kept_until(key, now + HOLD);
+    /// Keeps flows whose turn has not come and which the kernel is about to give up.
+    pub(super) fn keep(&mut self, now: i64) {
+        for key in self.rescues.to_keep(now, SHARE) {
+            if self.ask_client(&key, now) {
+                self.kept_until(&key, now + HOLD);
+            }
         }
     }
 }

@@ -147,6 +147,31 @@ fn heartbeats_do_not_wait_until_thousands_are_kept() {
 }
 
 #[test]
+fn however_many_wait_the_most_urgent_are_kept_first_and_all_in_time() {
+    let waiting = 20_000;
+    let (mut e, kernel) = shaped(1, waiting + 1);
+    // Who was adopted last has spoken first.
+    for n in 2..=waiting + 1 {
+        let spoke = i64::from(waiting + 1 - n);
+        let said = Entry {
+            time: spoke,
+            ..entry(n.into(), orphan(n, at(2200)))
+        };
+        e.hear(said, spoke);
+    }
+    kernel.take();
+    let mut kept = Vec::new();
+    // Half of the time for which the kernel waits for that.
+    for n in 0..250 {
+        e.tick(3 * SECOND + n * SECOND / 100);
+        kept.append(&mut kernel.take());
+    }
+    let order = (2..=waiting + 1).rev();
+    let wanted: Vec<_> = order.map(|n| Call::Locate(key(n), 1999)).collect();
+    assert!(kept == wanted, "{} of {waiting}", kept.len());
+}
+
+#[test]
 fn who_waits_and_goes_has_no_turn() {
     let (mut e, kernel) = shaped(1, 3);
     kernel.take();
