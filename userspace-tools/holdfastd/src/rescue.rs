@@ -204,6 +204,7 @@ impl<K: Kernel> Engine<K> {
     /// Lets time pass: starts what may start and ends what took too long.
     pub fn tick(&mut self, now: i64) {
         self.take_turns(now);
+        self.probe_more(now);
         self.keep(now);
         for key in self.rescues.due(now, DUE) {
             self.late(&key, now);

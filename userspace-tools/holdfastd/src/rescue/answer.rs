@@ -8,8 +8,6 @@ use libholdfast::tracker::Tracker;
 use libholdfast::types::FlowKey;
 use serde_json::json;
 
-use super::table::is_active;
-use super::turns::HOLD;
 use super::{Stage, ANSWER, ASK_AGAIN, MS};
 use crate::engine::{Engine, Wait};
 use crate::kernel::{Kernel, Recover, Refused, Splice, Verdict};
@@ -214,12 +212,7 @@ impl<K: Kernel> Engine<K> {
             (rescue.patience, rescue.probed_until) = (None, None);
         }
         self.count_of(key.service, "answers-broken-off");
-        let rescue = self.rescues.get(key);
-        match rescue.is_some_and(|r| is_active(&r.stage)) {
-            true => self.locate(key, now),
-            // The kernel has given the client the time of one that has spoken just now.
-            false => self.line_up(key, None, now + HOLD, now),
-        }
+        self.locate(key, now);
     }
 
     /// A server has said less than the client has, or has stopped.

@@ -134,10 +134,7 @@ impl<K: Kernel> Engine<K> {
                 }),
             };
         }
-        match rescue.stage {
-            Stage::Locating => self.go_on(key, word, now),
-            _ => self.line_up(key, Some(word), kept, now),
-        }
+        self.line_up(key, word, kept, now);
     }
 
     /// It is the turn of a flow whose client has spoken.

@@ -29,6 +29,9 @@ pub struct Rescues {
     idle: VecDeque<(i64, FlowKey)>,
     /// Whose answer had grown when it was to be joined.
     grown: Vec<FlowKey>,
+    /// How many are being probed.
+    probed: usize,
+    /// For how many a server is asked.
     active: usize,
     /// Number of the newest join that waits, of any flow: an answer that is not looked at any more must
     /// not be joined in the place of the one that is.
@@ -43,7 +46,11 @@ impl Rescues {
 
     /// How many there are, and how many of them are under way.
     pub fn len(&self) -> (usize, usize) {
-        (self.flows.len(), self.active)
+        (self.flows.len(), self.probed + self.active)
+    }
+
+    pub(super) fn probed(&self) -> usize {
+        self.probed
     }
 
     pub(super) fn active(&self) -> usize {
@@ -172,7 +179,11 @@ impl Rescues {
     }
 
     fn enter(&mut self, key: &FlowKey, place: Place) {
-        self.active += usize::from(place.active);
+        match place.load {
+            Load::None => {}
+            Load::Probed => self.probed += 1,
+            Load::Active => self.active += 1,
+        }
         let at = (place.deadline, *key);
         match place.line {
             Line::None => {}
@@ -183,7 +194,11 @@ impl Rescues {
     }
 
     fn leave(&mut self, key: &FlowKey, place: Place) {
-        self.active -= usize::from(place.active);
+        match place.load {
+            Load::None => {}
+            Load::Probed => self.probed -= 1,
+            Load::Active => self.active -= 1,
+        }
         let at = (place.deadline, *key);
         match place.line {
             Line::None | Line::Idle => {}
@@ -246,10 +261,18 @@ enum Line {
     Idle,
 }
 
+/// What counts while a flow is under way.
+#[derive(Clone, Copy, Debug)]
+enum Load {
+    None,
+    Probed,
+    Active,
+}
+
 /// What a flow counts for while it is in its stage.
 #[derive(Clone, Copy, Debug)]
 struct Place {
-    active: bool,
+    load: Load,
     line: Line,
     deadline: i64,
 }
@@ -262,20 +285,19 @@ impl Rescue {
             Stage::Queued { .. } => Line::Kept,
             _ => Line::Due,
         };
+        let load = match self.stage {
+            Stage::Locating => Load::Probed,
+            Stage::Asking { .. } | Stage::Waiting { .. } | Stage::Joining => Load::Active,
+            // Who replays is not counted: it may take long, and others are not to wait for it.
+            Stage::Replaying { .. } | Stage::Delivering => Load::None,
+            Stage::Idle | Stage::Queued { .. } => Load::None,
+        };
         Place {
-            active: is_active(&self.stage),
+            load,
             line,
             deadline: self.deadline,
         }
     }
-}
-
-pub(super) fn is_active(stage: &Stage) -> bool {
-    // Who replays is not counted: it may take long, and others are not to wait for it.
-    !matches!(
-        stage,
-        Stage::Idle | Stage::Queued { .. } | Stage::Replaying { .. } | Stage::Delivering
-    )
 }
 
 /// The first in line whose time has come, `most` of them.

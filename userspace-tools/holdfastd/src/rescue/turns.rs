@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later OR MIT
 
-//! Whose turn it is: no more than `recovery.concurrency` flows are under way at once.
+//! Whose turn it is: for no more than `recovery.concurrency` flows servers are asked at once, and no
+//! more than [`PROBED`] times as many clients are probed.
 //!
-//! Clients that have spoken go first, in that order: they are there, they say where they stand, and
-//! they wait. Then those that are to be located, the newest response first; then those that have not
-//! answered yet. Who is replayed has no turn and needs none; where that has failed for the last
-//! time, the server of the next node is asked at once.
+//! Clients that have spoken are taken in that order: they are there, they say where they stand, and
+//! they wait; of those that must be asked once more, none waits for a whole round again. They do
+//! not wait for the silent ones, each of which may be probed for ten seconds: these have turns of their
+//! own, the newest response first, then those that have not answered yet. Who is replayed has no
+//! turn and needs none; where that has failed for the last time, the server of the next node is asked
+//! at once.
 //!
 //! Nothing of what a client says is lost while it waits: its last word is kept, and counts when its
 //! turn comes. But the kernel's patience is not endless. An orphan passes after `verdict-ms`, a close
@@ -39,6 +42,13 @@ pub(super) const HOLDS: usize = 64;
 /// for as long as that again. The most urgent come first.
 const SHARE: usize = 250;
 
+/// How many times `recovery.concurrency` clients are probed at once: that costs each of them, and this
+/// node, a packet in 510 ms.
+const PROBED: usize = 16;
+
+/// Most flows that are begun with at once, of either kind, for the same reason as [`HOLDS`].
+const BEGUN: usize = 256;
+
 /// Time that the client of an unprotected flow has to speak by itself before it is asked where it
 /// stands: those whose connections go on are not to wait for it.
 const UNHEARD: i64 = 2_000 * MS;
@@ -65,11 +75,6 @@ impl Turns {
     pub(super) fn listen(&mut self, key: FlowKey, now: i64) {
         self.unheard.push_back((now + UNHEARD, key));
     }
-
-    fn next(&mut self) -> Option<FlowKey> {
-        let spoken = self.spoken.pop_front();
-        spoken.or_else(|| self.silent.pop_front())
-    }
 }
 
 impl Rescue {
@@ -83,16 +88,21 @@ impl Rescue {
 }
 
 impl<K: Kernel> Engine<K> {
-    /// The client of a flow that is not under way has spoken, or has done so once; the kernel keeps
-    /// the flow until `kept`, and longer.
-    pub(super) fn line_up(&mut self, key: &FlowKey, said: Option<Word>, kept: i64, now: i64) {
+    /// The client of a flow for which no server is asked has spoken; the kernel keeps the flow until
+    /// `kept`, and longer.
+    pub(super) fn line_up(&mut self, key: &FlowKey, word: Word, kept: i64, now: i64) {
         let Some(rescue) = self.rescues.get(key) else {
             return;
         };
         let in_line = matches!(rescue.waits(), Some(Some(_)));
+        let had_its_turn = rescue.tries > 0;
+        let said = Some(word);
         self.rescues.set(key, Stage::Queued { said }, kept);
-        if !in_line {
-            self.rescues.turns.spoken.push_back(*key);
+        let spoken = &mut self.rescues.turns.spoken;
+        match (in_line, had_its_turn) {
+            (true, _) => {}
+            (false, true) => spoken.push_front(*key),
+            (false, false) => spoken.push_back(*key),
         }
         self.take_turns(now);
     }
@@ -110,8 +120,21 @@ impl<K: Kernel> Engine<K> {
         }
     }
 
-    /// Begins with as many flows as may be under way.
+    /// Goes on with as many flows whose clients have spoken as may be under way.
     pub(super) fn take_turns(&mut self, now: i64) {
+        let mut begun = 0..BEGUN;
+        while self.rescues.active() < self.limits.concurrency && begun.next().is_some() {
+            let Some(key) = self.rescues.turns.spoken.pop_front() else {
+                break;
+            };
+            if let Some(Some(word)) = self.rescues.get(&key).and_then(Rescue::waits) {
+                self.go_on(&key, word, now);
+            }
+        }
+    }
+
+    /// Begins to probe as many clients as may be.
+    pub(super) fn probe_more(&mut self, now: i64) {
         while let Some(&(at, key)) = self.rescues.turns.unheard.front() {
             if at > now {
                 break;
@@ -126,14 +149,16 @@ impl<K: Kernel> Engine<K> {
                 self.rescues.turns.join(key);
             }
         }
-        while self.rescues.active() < self.limits.concurrency {
-            let Some(key) = self.rescues.turns.next() else {
+        let most = self.limits.concurrency.saturating_mul(PROBED);
+        let at_once = self.limits.concurrency.min(BEGUN);
+        let mut begun = 0;
+        while begun < at_once && self.rescues.probed() < most {
+            let Some(key) = self.rescues.turns.silent.pop_front() else {
                 break;
             };
-            match self.rescues.get(&key).and_then(Rescue::waits) {
-                Some(Some(word)) => self.go_on(&key, word, now),
-                Some(None) => self.locate(&key, now),
-                None => {}
+            if let Some(None) = self.rescues.get(&key).and_then(Rescue::waits) {
+                self.locate(&key, now);
+                begun += 1;
             }
         }
     }

@@ -418,17 +418,22 @@ fn no_more_flows_at_once_than_the_limit() {
         e.store.apply("b", Update::Put(downloading(n).encode(0)), 0);
     }
     e.take_over(key(1).service.ip(), 0);
+    for now in 0..10 {
+        e.tick(now);
+    }
+    assert_eq!(kernel.take().len(), 10, "all are asked where they stand");
+    for n in 0..10 {
+        let located = What::Located {
+            desc: desc(n),
+            word: word(2300, 1000),
+            ts: None,
+        };
+        e.hear(entry(1001, located), 10);
+    }
     assert_eq!(kernel.take().len(), 3);
-    e.hear(
-        entry(
-            1001,
-            What::Failed {
-                why: Failure::Reset(1),
-            },
-        ),
-        0,
-    );
-    e.tick(1);
+    let why = Failure::Reset(1);
+    e.hear(entry(1011, What::Failed { why }), 10);
+    e.tick(11);
     assert_eq!(kernel.take().len(), 1);
 }
 
