@@ -41,6 +41,10 @@ const AT_ONCE: usize = 4;
 /// Events of links that wait; a peer that tells more has to wait itself.
 const EVENTS: usize = 128;
 
+/// Datagrams that are taken in together: what is no heartbeat must not keep those away, nor anything
+/// else.
+const DATAGRAMS: usize = 64;
+
 /// Most bytes of a datagram.
 const DATAGRAM_MAX: usize = 1 << 16;
 
@@ -205,32 +209,37 @@ impl<K: Kernel> Daemon<K> {
         tokio::pin!(stop);
         loop {
             tokio::select! {
-                // Heartbeats first: who is busy must not look dead.
+                // Heartbeats first: who is busy must not look dead. Then what is rare, then time; what may
+                // come without end is last. A little of that is taken in each time, whatever was first.
                 biased;
                 _ = beat.tick() => self.beat(),
+                () = &mut stop, if !stopping => {
+                    stopping = true;
+                    self.drain(self.config.drain.stop(), None, None);
+                }
+                Some((addr, ours, done)) = self.moved.recv() => self.moved(addr, ours, done),
+                _ = tick.tick() => self.tick(),
+                Some((request, reply)) = asked.recv() => self.asked(&request, reply),
+                Some(found) = self.ready.found.recv() => self.ready.learn(found),
+                () = self.presence.changed() => self.look_for_addresses(),
+                Some(addr) = self.watch.found() => self.found(addr),
                 got = self.socket.recv_from(&mut packet) => {
                     if let Ok((n, _)) = got {
                         self.heard(&packet[..n]);
                     }
                 }
-                Some(addr) = self.watch.found() => self.found(addr),
-                () = self.presence.changed() => self.look_for_addresses(),
-                _ = tick.tick() => self.tick(),
                 Some(event) = self.events.recv() => self.linked(event),
                 entries = log.recv() => {
                     let Some(entries) = entries else { return Err("the log has ended".into()) };
                     self.hear_links();
                     self.engine.hear_all(entries, monotonic());
                 }
-                Some((addr, ours, done)) = self.moved.recv() => self.moved(addr, ours, done),
-                Some((request, reply)) = asked.recv() => self.asked(&request, reply),
-                () = &mut stop, if !stopping => {
-                    stopping = true;
-                    self.drain(self.config.drain.stop(), None, None);
-                }
-                Some(found) = self.ready.found.recv() => self.ready.learn(found),
             }
+            self.hear_more(&mut packet);
             self.take_more(&mut log);
+            if let Ok((request, reply)) = asked.try_recv() {
+                self.asked(&request, reply);
+            }
             self.server_step();
             self.flush();
             self.drain_step();
@@ -250,6 +259,22 @@ impl<K: Kernel> Daemon<K> {
         }
         self.engine.timeline.note("stopped", json!({}));
         Ok(())
+    }
+
+    /// Hears some of the datagrams that have come meanwhile, and something of the rest.
+    fn hear_more(&mut self, packet: &mut [u8]) {
+        if let Some(addr) = self.watch.try_found() {
+            self.found(addr);
+        }
+        if let Ok(found) = self.ready.found.try_recv() {
+            self.ready.learn(found);
+        }
+        for _ in 0..DATAGRAMS {
+            let Ok((n, _)) = self.socket.try_recv_from(packet) else {
+                return;
+            };
+            self.heard(&packet[..n]);
+        }
     }
 
     /// Takes in what has come of the links and of the log meanwhile, a little of it: one look at

@@ -77,6 +77,11 @@ impl Watch {
         self.found.recv().await
     }
 
+    /// One that has answered already.
+    pub fn try_found(&mut self) -> Option<IpAddr> {
+        self.found.try_recv().ok()
+    }
+
     /// Whether it is the gateway that has answered for `addr`.
     pub fn is_gateway(&mut self, addr: IpAddr) -> bool {
         let gateway = self.gateway.as_ref().is_some_and(|(_, g)| *g == addr);

@@ -201,3 +201,43 @@ async fn two_daemons_share_records_and_one_takes_over_from_the_other() {
         })
         .await;
 }
+
+#[tokio::test]
+async fn neither_junk_nor_a_full_log_keeps_a_node_from_what_it_must_do() {
+    let local = LocalSet::new();
+    let all = async {
+        let ports = free_ports();
+        let a = Node::start("a", ports, 11).await;
+        // As often as the daemon pauses there is more for it than it takes in until it pauses again.
+        let junk = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        junk.connect(("127.0.0.1", ports[0])).unwrap();
+        junk.set_nonblocking(true).unwrap();
+        let log = a.log.clone();
+        let flood = tokio::task::spawn_local(async move {
+            loop {
+                for _ in 0..400 {
+                    let _ = junk.send(b"j");
+                }
+                while log.try_send(vec![entry(9, What::Asked)]).is_ok() {}
+                tokio::task::yield_now().await;
+            }
+        });
+        // Time passes, questions are answered, an address is moved, and the end is an end.
+        a.until("a owns", |v| v["status"]["addresses"][0]["owner"] == "a")
+            .await;
+        let taken = async {
+            while !happened(
+                &a.ask(Request::Timeline { last: None }).await,
+                "address-taken",
+            ) {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(Duration::from_secs(10), taken).await.unwrap();
+        drop(a.stop);
+        let ended = timeout(Duration::from_secs(10), a.task).await;
+        ended.expect("it goes on").unwrap().unwrap();
+        flood.abort();
+    };
+    local.run_until(all).await;
+}
