@@ -8,6 +8,7 @@
 pub mod config;
 pub mod control;
 pub mod daemon;
+pub mod descriptors;
 pub mod drain;
 pub mod engine;
 pub mod frame;

@@ -13,11 +13,12 @@ mod cipher;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, watch, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{interval_at, sleep, timeout, Instant};
 
 use crate::store::Update;
@@ -42,6 +43,10 @@ const GONE: Duration = Duration::from_secs(10);
 /// as long as it is counted on, responses wait for it.
 const PATIENCE: Duration = Duration::from_secs(1);
 const RETRY: Duration = Duration::from_millis(200);
+
+/// Connections that have not shown yet that they know the secret; the others wait until one of these
+/// has, or [`PATIENCE`] is over. Anybody can make them, and each takes a descriptor.
+const STRANGERS: usize = 64;
 
 /// Until a peer of another version is asked again.
 const FOREIGN: Duration = Duration::from_secs(1);
@@ -194,13 +199,15 @@ pub async fn listen(
     events: mpsc::Sender<LinkEvent>,
 ) {
     let (hello, mut conn) = (Hello::new(&name), 0);
-    loop {
+    let strangers = Arc::new(Semaphore::new(STRANGERS));
+    // It is never closed.
+    while let Ok(stranger) = strangers.clone().acquire_owned().await {
         match listener.accept().await {
             Ok((stream, _)) => {
                 conn += 1;
                 let (hello, peers, events) = (hello.clone(), peers.clone(), events.clone());
                 tokio::spawn(async move {
-                    let _ = hear((stream, conn), &hello, &peers, &key, &events).await;
+                    let _ = hear((stream, conn, stranger), &hello, &peers, &key, &events).await;
                 });
             }
             // Out of descriptors, for one; it may pass.
@@ -210,13 +217,14 @@ pub async fn listen(
 }
 
 async fn hear(
-    (stream, conn): (TcpStream, u64),
+    (stream, conn, stranger): (TcpStream, u64, OwnedSemaphorePermit),
     hello: &Hello,
     peers: &Names,
     key: &[u8; 32],
     events: &mpsc::Sender<LinkEvent>,
 ) -> io::Result<()> {
     let opened = timeout(PATIENCE, Channel::open(stream, key, (hello, false))).await??;
+    drop(stranger);
     let (mut channel, Hello { version, name }) = opened;
     if version != VERSION {
         return Err(bad("of another version"));
@@ -366,6 +374,25 @@ mod tests {
         }
         assert_eq!(got.len(), all.len() + 1);
         assert_eq!(got[..all.len()], all[..]);
+    }
+
+    #[tokio::test]
+    async fn strangers_wait_for_one_another() {
+        use tokio::io::AsyncReadExt;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let (events, _rx) = mpsc::channel(64);
+        let (_group, names) = watch::channel(vec!["a".into()]);
+        let begun = Instant::now();
+        tokio::spawn(listen("b".into(), listener, names, [7; 32], events));
+        let mut strangers = Vec::new();
+        for _ in 0..=STRANGERS {
+            strangers.push(TcpStream::connect(addr).await.unwrap());
+        }
+        for stranger in &mut strangers {
+            assert_eq!(stranger.read(&mut [0]).await.unwrap(), 0);
+        }
+        assert!(begun.elapsed() >= 2 * PATIENCE);
     }
 
     #[tokio::test]

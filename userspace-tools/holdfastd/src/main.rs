@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use holdfastd::config::Config;
 use holdfastd::control::{self, Asked, Request};
 use holdfastd::daemon::Daemon;
+use holdfastd::descriptors;
 use holdfastd::help::HELP;
 use holdfastd::module::Module;
 use holdfastd::notify::notify;
@@ -116,6 +117,9 @@ fn main() -> ExitCode {
         }
         Ok(Some(o)) => o,
     };
+    if let Err(e) = descriptors::raise() {
+        eprintln!("holdfastd: descriptors: {e}");
+    }
     // One thread: all decisions are made one after the other.
     let runtime = match tokio::runtime::Builder::new_current_thread()
         .enable_all()
