@@ -80,9 +80,9 @@ impl Deferred {
         shown: Option<&Shown<'_>>,
         guard: &rcu::Guard,
     ) {
-        if !self.apply(namespace, entry, state, fx, shown, guard) {
+        if !self.apply(namespace, entry, state, env, fx, shown, guard) {
             state.flow.log_failed(env, fx);
-            self.apply(namespace, entry, state, fx, None, guard);
+            self.apply(namespace, entry, state, env, fx, None, guard);
         }
         // Again if what is shown again cannot be told: that opens the gates once more.
         while core::mem::take(&mut fx.release) {
@@ -104,11 +104,13 @@ impl Deferred {
 
     /// Counts, logs and builds what `fx` lists, and empties the lists. `false` if a record was
     /// lost.
+    #[allow(clippy::too_many_arguments)]
     fn apply(
         &mut self,
         namespace: &Namespace,
         entry: &Entry,
-        state: &State,
+        state: &mut State,
+        env: &Env,
         fx: &mut Effects,
         shown: Option<&Shown<'_>>,
         guard: &rcu::Guard,
@@ -123,7 +125,15 @@ impl Deferred {
         }
         let mut whole = true;
         for log in fx.logs.iter() {
-            whole &= write(namespace, entry, &state.flow, log, shown, guard);
+            let mut log = *log;
+            if let Some(shown) = shown {
+                let read = |at: u32, to: &mut [u8]| {
+                    let at = shown.payload + at as usize;
+                    shown.skb.copy_bits(at, to).is_ok()
+                };
+                state.flow.excerpt(&mut log, env, read);
+            }
+            whole &= write(namespace, entry, &state.flow, &log, shown, guard);
         }
         fx.reuse();
         whole
@@ -173,9 +183,9 @@ impl Deferred {
         }
         for mut packet in held {
             let verdict = show(packet.skb(), |p| state.flow.hear_service(p, env, fx));
-            if !self.apply(namespace, entry, state, fx, None, guard) {
+            if !self.apply(namespace, entry, state, env, fx, None, guard) {
                 state.flow.log_failed(env, fx);
-                self.apply(namespace, entry, state, fx, None, guard);
+                self.apply(namespace, entry, state, env, fx, None, guard);
             }
             let kept = match verdict {
                 Ok(Verdict::Accept) => self.go.push(packet, GFP_ATOMIC).is_ok(),

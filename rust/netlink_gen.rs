@@ -77,6 +77,13 @@ pub(crate) const A_SERVICE_HEAD_LIMIT: u16 = 7;
 pub(crate) const A_SERVICE_REQUEST_LIMIT: u16 = 8;
 /// `flows` of `service`: Number of flows of this service now (in replies).
 pub(crate) const A_SERVICE_FLOWS: u16 = 9;
+/// `head-end` of `service`: The four bytes by which the head of a response ends, the first one
+/// highest; 0: all of a response is logged up to head-limit.
+pub(crate) const A_SERVICE_HEAD_END: u16 = 10;
+/// `body-whole` of `service`: If more bytes than these follow the head in its packet,
+pub(crate) const A_SERVICE_BODY_WHOLE: u16 = 11;
+/// `body-part` of `service`: only so many of them are logged.
+pub(crate) const A_SERVICE_BODY_PART: u16 = 12;
 
 /// `mss` of `options`: The client's maximum segment size in bytes.
 pub(crate) const A_OPTIONS_MSS: u16 = 1;
@@ -282,7 +289,7 @@ pub(crate) static SERVICE_GET_DO_POLICY: [Policy; 3] = [
 pub(crate) static SERVICE_GET_DUMP_POLICY: [Policy; 1] = [Policy::reject()];
 
 /// What the request of `service-add` (do) may hold.
-pub(crate) static SERVICE_ADD_DO_POLICY: [Policy; 9] = [
+pub(crate) static SERVICE_ADD_DO_POLICY: [Policy; 13] = [
     Policy::reject(),
     Policy::binary(16),                       // addr
     Policy::be16().min(1),                    // port
@@ -292,6 +299,10 @@ pub(crate) static SERVICE_ADD_DO_POLICY: [Policy; 9] = [
     Policy::u32().full_range(&RANGE_0_60000), // verdict-ms
     Policy::u32().full_range(&RANGE_0_65536), // head-limit
     Policy::u32().full_range(&RANGE_0_65536), // request-limit
+    Policy::reject(),
+    Policy::u32(),                            // head-end
+    Policy::u32().full_range(&RANGE_0_65536), // body-whole
+    Policy::u32().full_range(&RANGE_0_65536), // body-part
 ];
 
 /// What the request of `service-del` (do) may hold.

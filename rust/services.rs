@@ -30,6 +30,9 @@ pub(crate) const DEFAULT: Policy = Policy {
     verdict_ms: 5000,
     head_limit: 32 << 10,
     request_limit: 16 << 10,
+    head_end: 0,
+    body_whole: 0,
+    body_part: 0,
     reader: false,
 };
 

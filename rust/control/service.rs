@@ -28,7 +28,10 @@ fn write(out: &mut AttrWriter<'_>, entry: &Entry, flows: u32) -> Result {
     out.put_u32(nl::A_SERVICE_VERDICT_MS, p.verdict_ms)?;
     out.put_u32(nl::A_SERVICE_HEAD_LIMIT, p.head_limit)?;
     out.put_u32(nl::A_SERVICE_REQUEST_LIMIT, p.request_limit)?;
-    out.put_u32(nl::A_SERVICE_FLOWS, flows)
+    out.put_u32(nl::A_SERVICE_FLOWS, flows)?;
+    out.put_u32(nl::A_SERVICE_HEAD_END, p.head_end)?;
+    out.put_u32(nl::A_SERVICE_BODY_WHOLE, p.body_whole)?;
+    out.put_u32(nl::A_SERVICE_BODY_PART, p.body_part)
 }
 
 fn write_name(out: &mut AttrWriter<'_>, entry: &Entry) -> Result {
@@ -66,6 +69,9 @@ fn read_policy(attrs: &Attrs<'_>, mut policy: FlowPolicy) -> Result<FlowPolicy> 
     set(nl::A_SERVICE_VERDICT_MS, &mut policy.verdict_ms);
     set(nl::A_SERVICE_HEAD_LIMIT, &mut policy.head_limit);
     set(nl::A_SERVICE_REQUEST_LIMIT, &mut policy.request_limit);
+    set(nl::A_SERVICE_HEAD_END, &mut policy.head_end);
+    set(nl::A_SERVICE_BODY_WHOLE, &mut policy.body_whole);
+    set(nl::A_SERVICE_BODY_PART, &mut policy.body_part);
     for (number, value) in [
         (nl::A_SERVICE_HOLD_MS, policy.hold_ms),
         (nl::A_SERVICE_VERDICT_MS, policy.verdict_ms),

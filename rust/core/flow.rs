@@ -80,6 +80,12 @@ pub struct Policy {
     pub head_limit: u32,
     /// Most bytes of a request that the ack gate holds.
     pub request_limit: u32,
+    /// The four bytes by which the head of a response ends, the first one highest; 0: nobody knows.
+    pub head_end: u32,
+    /// If more bytes than these follow the head in its packet,
+    pub body_whole: u32,
+    /// only so many of them are logged.
+    pub body_part: u32,
     /// The log has a reader.
     pub reader: bool,
 }

@@ -16,6 +16,7 @@ pub mod compared;
 pub mod counter;
 pub mod csum;
 pub mod effects;
+pub mod excerpt;
 pub mod express;
 pub mod flow;
 pub mod gate;

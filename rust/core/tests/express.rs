@@ -75,7 +75,7 @@ prop_compose! {
         (protect, strict, reader) in any::<(bool, bool, bool)>(),
         (head_limit, request_limit) in (0..4000u32, 0..4000u32),
     ) -> Policy {
-        Policy { protect, strict, reader, head_limit, request_limit, hold_ms: 1000, verdict_ms: 500 }
+        Policy { protect, strict, reader, head_limit, request_limit, hold_ms: 1000, verdict_ms: 500, head_end: 0, body_whole: 0, body_part: 0 }
     }
 }
 

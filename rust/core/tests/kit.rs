@@ -207,6 +207,9 @@ impl Rig {
             verdict_ms: 500,
             head_limit: 4096,
             request_limit: 1 << 20,
+            head_end: 0,
+            body_whole: 0,
+            body_part: 0,
             reader: true,
         };
         let env = Env {
@@ -278,7 +281,8 @@ impl Rig {
         rig.ask()
     }
 
-    fn ask(mut self) -> Self {
+    /// The client sends a request of 100 bytes.
+    pub(super) fn ask(mut self) -> Self {
         self.client(tcp(C, S).len(100).ts(101, 900)).accepted();
         self
     }

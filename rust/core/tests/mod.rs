@@ -2,6 +2,7 @@
 
 //! Packets for tests, put together and checked without the code that is tested.
 
+mod excerpt;
 mod express;
 mod gates;
 mod ghost;

@@ -9,11 +9,13 @@ use std::sync::Arc;
 use std::thread;
 
 use holdfast_core::counter::Counter;
-use libholdfast::record::{Record, State};
+use libholdfast::record::{kept_of_body, Record, State, BODY_LIMIT};
 use libholdfast::recovery::Word;
 use libholdfast::ring::{flags, Kind};
 use libholdfast::tracker::Release;
-use libholdfast::types::{self, Claim, ClientClock, FlowDesc, FlowKey, Phase, ServiceConfig};
+use libholdfast::types::{
+    self, Claim, ClientClock, Excerpt, FlowDesc, FlowKey, Phase, ServiceConfig,
+};
 use libholdfast::{ring, Client, Error, Ring};
 use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 use tokio::sync::{mpsc, oneshot};
@@ -266,6 +268,11 @@ impl Kernel for Module {
             verdict_ms: Some(s.verdict_ms),
             head_limit: Some(s.head_limit),
             request_limit: Some(s.request_limit),
+            excerpt: Some(Excerpt {
+                head_end: *b"\r\n\r\n",
+                body_whole: BODY_LIMIT as u32,
+                body_part: kept_of_body(s.deterministic) as u32,
+            }),
         };
         self.client.service_add(&config).map(drop).map_err(refused)
     }

@@ -31,6 +31,16 @@ pub const BODY_LIMIT: usize = 8 * 1024;
 /// Bytes of a longer body that are kept, to be compared with those of whoever continues it.
 pub const BODY_COMPARED: usize = 256;
 
+/// Bytes of a body that is not kept whole that may be kept, of a service that is `deterministic` or
+/// not. No more than these of a long one need be known.
+pub fn kept_of_body(deterministic: bool) -> usize {
+    match deterministic {
+        // Nothing but the bytes tells whether it is the same.
+        true => BODY_LIMIT,
+        false => BODY_COMPARED,
+    }
+}
+
 /// No stream comes so far in the life of a machine: sums of positions and lengths cannot wrap.
 pub const FARTHEST: u64 = 1 << 62;
 
@@ -324,9 +334,9 @@ pub fn object(
         }
     };
     let keep = match way {
-        // Nothing but the bytes tells whether it is the same.
-        Way::Stored | Way::Replay(_) => BODY_LIMIT,
-        Way::Range { .. } | Way::None(_) => BODY_COMPARED,
+        Way::Stored => BODY_LIMIT,
+        Way::Replay(_) => kept_of_body(true),
+        Way::Range { .. } | Way::None(_) => kept_of_body(false),
     };
     Ok(Some(Object {
         request: request.to_vec(),

@@ -28,7 +28,7 @@ pub use key::FlowKey;
 pub use options::{FlowDesc, TcpOptions};
 pub use request::{Claim, ClientClock, Join, Locate, Recover, Release, Splice};
 pub(crate) use service::{put_service, read_service};
-pub use service::{ServiceConfig, ServiceInfo};
+pub use service::{Excerpt, ServiceConfig, ServiceInfo};
 
 /// A counter.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

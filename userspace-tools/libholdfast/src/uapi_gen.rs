@@ -71,6 +71,13 @@ pub const A_SERVICE_HEAD_LIMIT: u16 = 7;
 pub const A_SERVICE_REQUEST_LIMIT: u16 = 8;
 /// `flows` of `service`: Number of flows of this service now (in replies).
 pub const A_SERVICE_FLOWS: u16 = 9;
+/// `head-end` of `service`: The four bytes by which the head of a response ends, the first one
+/// highest; 0: all of a response is logged up to head-limit.
+pub const A_SERVICE_HEAD_END: u16 = 10;
+/// `body-whole` of `service`: If more bytes than these follow the head in its packet,
+pub const A_SERVICE_BODY_WHOLE: u16 = 11;
+/// `body-part` of `service`: only so many of them are logged.
+pub const A_SERVICE_BODY_PART: u16 = 12;
 
 /// `mss` of `options`: The client's maximum segment size in bytes.
 pub const A_OPTIONS_MSS: u16 = 1;
@@ -410,6 +417,9 @@ pub static SERVICE_ATTRS: AttrSet = AttrSet {
         (A_SERVICE_HEAD_LIMIT, "head-limit", Nested::None),
         (A_SERVICE_REQUEST_LIMIT, "request-limit", Nested::None),
         (A_SERVICE_FLOWS, "flows", Nested::None),
+        (A_SERVICE_HEAD_END, "head-end", Nested::None),
+        (A_SERVICE_BODY_WHOLE, "body-whole", Nested::None),
+        (A_SERVICE_BODY_PART, "body-part", Nested::None),
     ],
 };
 

@@ -344,8 +344,20 @@ impl Node {
 
     /// Does what a decision about a packet with `payload` asks for.
     pub fn apply(&mut self, fx: Effects, payload: &[u8], now: u64) {
+        let env = self.env(now);
+        let read = |at: u32, to: &mut [u8]| match payload.get(at as usize..) {
+            Some(rest) if rest.len() >= to.len() => {
+                to.copy_from_slice(&rest[..to.len()]);
+                true
+            }
+            _ => false,
+        };
         for log in fx.logs.iter() {
-            self.write_log(*log, payload, now);
+            let mut log = *log;
+            if let Some(flow) = &mut self.flow {
+                flow.excerpt(&mut log, &env, read);
+            }
+            self.write_log(log, payload, now);
         }
         for count in fx.counts.iter() {
             self.counts[*count as usize] += 1;

@@ -474,6 +474,9 @@ impl Scenario {
                 verdict_ms: 0,
                 head_limit: 0,
                 request_limit: 0,
+                head_end: 0,
+                body_whole: 0,
+                body_part: 0,
                 reader: true,
             },
         );

@@ -14,7 +14,7 @@ use crate::rng::Rng;
 use crate::scenario::{CrashPhase, Scenario};
 use crate::tcp::{Odd, Sock, State};
 use holdfast_core::flow::Policy;
-use libholdfast::record::State as RecordState;
+use libholdfast::record::{kept_of_body, State as RecordState, BODY_LIMIT};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
@@ -102,6 +102,9 @@ impl World {
             verdict_ms: 5000,
             head_limit: 16384,
             request_limit: 16384,
+            head_end: u32::from_be_bytes(*b"\r\n\r\n"),
+            body_whole: BODY_LIMIT as u32,
+            body_part: kept_of_body(sc.deterministic) as u32,
             reader: true,
         };
         let nodes: Vec<Node> = (0..sc.nodes)

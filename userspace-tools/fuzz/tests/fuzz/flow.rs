@@ -234,6 +234,21 @@ impl Case<'_> {
                     from.checked_add(len).is_some_and(|end| end <= payload),
                     "{log:?}"
                 );
+                let mut less = *log;
+                self.flow.excerpt(&mut less, &self.env, |at, to| {
+                    assert!(at as usize + to.len() <= payload as usize);
+                    let bytes = b"\r\n".iter().cycle();
+                    to.iter_mut().zip(bytes).for_each(|(to, byte)| *to = *byte);
+                    true
+                });
+                let LogData::Payload {
+                    from: same,
+                    len: fewer,
+                } = less.data
+                else {
+                    panic!("{less:?}")
+                };
+                assert!(same == from && fewer <= len, "{log:?} {less:?}");
             }
         }
         self.gone |= fx.gone;
@@ -355,6 +370,13 @@ fn begin(rng: &mut Rng) -> Case<'_> {
         verdict_ms: 500,
         head_limit: number(rng, 4096) as u32 % 65_537,
         request_limit: number(rng, 4096) as u32 % 65_537,
+        head_end: if rng.permille(500) {
+            0
+        } else {
+            u32::from_be_bytes(*b"\r\n\r\n")
+        },
+        body_whole: number(rng, 4096) as u32 % 65_537,
+        body_part: number(rng, 4096) as u32 % 65_537,
         reader: rng.permille(900),
     };
     let env = Env {

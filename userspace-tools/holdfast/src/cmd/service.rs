@@ -105,6 +105,7 @@ impl Add {
             verdict_ms: self.verdict_ms,
             head_limit: self.head_limit,
             request_limit: self.request_limit,
+            excerpt: None,
         }
     }
 }

@@ -29,6 +29,19 @@ pub struct ServiceConfig {
     pub head_limit: Option<u32>,
     /// Most bytes of a request that the ack gate holds.
     pub request_limit: Option<u32>,
+    /// What of long responses is logged.
+    pub excerpt: Option<Excerpt>,
+}
+
+/// What is logged of a response that is long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Excerpt {
+    /// How its head ends.
+    pub head_end: [u8; 4],
+    /// If more bytes than these follow the head in its packet,
+    pub body_whole: u32,
+    /// only so many of them are logged.
+    pub body_part: u32,
 }
 
 impl ServiceConfig {
@@ -42,6 +55,7 @@ impl ServiceConfig {
             verdict_ms: None,
             head_limit: None,
             request_limit: None,
+            excerpt: None,
         }
     }
 
@@ -68,6 +82,11 @@ impl ServiceConfig {
             nl::A_SERVICE_REQUEST_LIMIT,
             self.request_limit,
         );
+        if let Some(e) = self.excerpt {
+            w.u32(nl::A_SERVICE_HEAD_END, u32::from_be_bytes(e.head_end));
+            w.u32(nl::A_SERVICE_BODY_WHOLE, e.body_whole);
+            w.u32(nl::A_SERVICE_BODY_PART, e.body_part);
+        }
     }
 }
 

@@ -169,6 +169,11 @@ fn a_service_is_read() {
     config.verdict_ms = Some(2);
     config.head_limit = Some(3);
     config.request_limit = Some(4);
+    config.excerpt = Some(Excerpt {
+        head_end: *b"\r\n\r\n",
+        body_whole: 6,
+        body_part: 7,
+    });
     let bytes = attrs(|w| {
         config.put(w);
         w.u32(nl::A_SERVICE_FLOWS, 5);
@@ -185,6 +190,11 @@ fn a_service_is_read() {
         info.request_limit,
     );
     assert_eq!((numbers, info.flows), ((1, 2, 3, 4), 5));
+    let excerpt = Attrs::parse(&bytes).unwrap();
+    let number = |kind| excerpt.u32(kind).unwrap();
+    assert_eq!(number(nl::A_SERVICE_HEAD_END), Some(0x0d0a_0d0a));
+    assert_eq!(number(nl::A_SERVICE_BODY_WHOLE), Some(6));
+    assert_eq!(number(nl::A_SERVICE_BODY_PART), Some(7));
 }
 
 #[test]
