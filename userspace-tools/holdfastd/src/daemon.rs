@@ -9,13 +9,14 @@ use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::time::{Duration, Instant};
+use std::pin::pin;
+use std::time::Duration;
 
 use serde_json::json;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{interval, sleep, Interval, MissedTickBehavior};
+use tokio::time::{interval, sleep, Instant, Interval, MissedTickBehavior};
 
 use crate::config::{Config, MovedBy, Peer, Service};
 use crate::control::Asked;
@@ -44,6 +45,10 @@ const EVENTS: usize = 128;
 /// Datagrams that are taken in together: what is no heartbeat must not keep those away, nor anything
 /// else.
 const DATAGRAMS: usize = 64;
+
+/// Longest time between two ticks, while something depends on them and while nothing does.
+const BUSY: Duration = Duration::from_millis(10);
+const QUIET: Duration = Duration::from_millis(50);
 
 /// Most bytes of a datagram.
 const DATAGRAM_MAX: usize = 1 << 16;
@@ -203,7 +208,7 @@ impl<K: Kernel> Daemon<K> {
     ) -> Result<(), String> {
         let period = self.config.heartbeat.interval();
         let mut beat = rhythm(period);
-        let mut tick = rhythm(pace(period));
+        let mut tick = pin!(sleep(Duration::ZERO));
         let mut packet = vec![0; DATAGRAM_MAX];
         let mut stopping = false;
         tokio::pin!(stop);
@@ -218,7 +223,10 @@ impl<K: Kernel> Daemon<K> {
                     self.drain(self.config.drain.stop(), None, None);
                 }
                 Some((addr, ours, done)) = self.moved.recv() => self.moved(addr, ours, done),
-                _ = tick.tick() => self.tick(),
+                () = &mut tick => {
+                    self.tick();
+                    tick.as_mut().reset(Instant::now() + self.pause());
+                }
                 Some((request, reply)) = asked.recv() => self.asked(&request, reply),
                 Some(found) = self.ready.found.recv() => self.ready.learn(found),
                 () = self.presence.changed() => self.look_for_addresses(),
@@ -245,7 +253,13 @@ impl<K: Kernel> Daemon<K> {
             self.drain_step();
             if std::mem::take(&mut self.retimed) {
                 beat = rhythm(self.config.heartbeat.interval());
-                tick = rhythm(pace(self.config.heartbeat.interval()));
+                tick.as_mut().reset(Instant::now());
+            }
+            if stopping || self.is_busy() {
+                let soon = Instant::now() + self.pace();
+                if tick.deadline() > soon {
+                    tick.as_mut().reset(soon);
+                }
             }
             if stopping && self.may_end() {
                 break;
@@ -344,6 +358,32 @@ impl<K: Kernel> Daemon<K> {
             self.membership.reached(now);
         }
         self.membership.answered(addr, now);
+    }
+
+    /// How often time is looked at while something depends on it.
+    fn pace(&self) -> Duration {
+        (self.config.heartbeat.interval() / 5).min(BUSY)
+    }
+
+    /// Whether anything has to be looked at again soon.
+    fn is_busy(&self) -> bool {
+        let calm = self.membership.is_calm() && self.drain.is_settled();
+        !calm || self.watch.is_waiting() || self.engine.is_busy()
+    }
+
+    /// How long nothing has to be looked at, after a tick: not several times in each interval, but
+    /// when somebody will be late.
+    fn pause(&self) -> Duration {
+        if self.is_busy() {
+            return self.pace();
+        }
+        let now = self.time();
+        let quiet = (self.config.heartbeat.interval() / 2).min(QUIET);
+        match self.membership.due(now) {
+            // Behind it: to be late is to be so by more.
+            Some(at) => quiet.min(at - now + Duration::from_millis(1)),
+            None => quiet,
+        }
     }
 
     fn tick(&mut self) {
@@ -598,9 +638,4 @@ fn rhythm(period: Duration) -> Interval {
     let mut ticks = interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks
-}
-
-/// How often time is looked at, where heartbeats come every `period`.
-fn pace(period: Duration) -> Duration {
-    (period / 5).min(Duration::from_millis(10))
 }

@@ -294,6 +294,11 @@ impl<K: Kernel> Engine<K> {
         }
     }
 
+    /// Whether anything waits for time to pass.
+    pub(crate) fn is_busy(&self) -> bool {
+        !self.later.is_empty() || self.rescues.are_busy()
+    }
+
     /// Tells of the requests that wait for it: most are answered before, and then the record of the
     /// response tells of both.
     pub fn tell_requests(&mut self, now: i64) {

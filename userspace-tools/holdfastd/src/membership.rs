@@ -34,6 +34,9 @@ pub type Time = Duration;
 /// How long a node that stops in order may be silent.
 const RESTART: Duration = Duration::from_secs(10);
 
+/// So many times the silence of a dead node a node that starts takes nothing.
+const STARTING: u32 = 3;
+
 /// How often the gateway is asked while all is well.
 pub const CALM: Duration = Duration::from_secs(1);
 
@@ -137,6 +140,14 @@ impl Peer {
             answered: None,
             drained: false,
             linked: false,
+        }
+    }
+
+    /// The silence after which it is dead, where others are after `dead`.
+    fn limit(&self, dead: Duration) -> Duration {
+        match self.leaving {
+            true => dead + RESTART,
+            false => dead,
         }
     }
 }
@@ -265,7 +276,7 @@ impl Membership {
 
     /// Whether those that live may not have been heard yet.
     pub fn starting(&self, now: Time) -> bool {
-        now.saturating_sub(self.started) < self.interval * self.misses * 3
+        now.saturating_sub(self.started) < self.silence() * STARTING
     }
 
     /// From now on heartbeats say that this node stops in order.
@@ -432,9 +443,26 @@ impl Membership {
         }
     }
 
-    /// Lets time pass. To be called several times in an interval.
+    /// When somebody will next be late or dead, or this node has started, if nothing is heard until
+    /// then.
+    pub fn due(&self, now: Time) -> Option<Time> {
+        let (late, dead) = (self.late(), self.silence());
+        let moments = |p: &Peer| [p.heard + late, p.heard + p.limit(dead)];
+        let peers = self.peers.values().flat_map(moments);
+        let started = self.started + dead * STARTING;
+        peers.chain([started]).filter(|at| *at > now).min()
+    }
+
+    /// The silence that makes a node suspect.
+    fn late(&self) -> Duration {
+        self.interval * 3 / 2
+    }
+
+    /// Lets time pass. To be called twice in an interval at least, when somebody is [`due`], and
+    /// several times in an interval while not all is well.
+    ///
+    /// [`due`]: Membership::due
     pub fn tick(&mut self, now: Time) -> Vec<Change> {
-        let dead_after = self.silence();
         let pause = now.saturating_sub(self.ticked);
         self.ticked = now;
         if pause > self.interval {
@@ -446,13 +474,10 @@ impl Membership {
             self.started = (self.started + pause).min(now);
         }
         let mut changes = Vec::new();
+        let (late, dead) = (self.late(), self.silence());
         for (name, p) in &mut self.peers {
             let silent = now.saturating_sub(p.heard);
-            let limit = if p.leaving {
-                dead_after + RESTART
-            } else {
-                dead_after
-            };
+            let limit = p.limit(dead);
             let answers = p
                 .answered
                 .is_some_and(|at| now.saturating_sub(at) <= self.interval);
@@ -467,7 +492,7 @@ impl Membership {
                     p.claims.clear();
                     changes.push(Change::Dead(name.clone(), silent));
                 }
-                Health::Alive if silent > self.interval * 3 / 2 && !p.leaving => {
+                Health::Alive if silent > late && !p.leaving => {
                     p.health = Health::Suspect;
                     changes.push(Change::Suspect(name.clone()));
                 }

@@ -24,6 +24,9 @@ use crate::wire::VERSION;
 /// How often peers are told about this node.
 const ABOUT: Duration = Duration::from_secs(2);
 
+/// How often this node looks how ready it is.
+const LOOK: Duration = Duration::from_millis(50);
+
 /// How long a peer that lives may say nothing on its link.
 const QUIET: Duration = Duration::from_secs(8);
 
@@ -71,6 +74,7 @@ pub struct Ready {
     pub(crate) sample: Sample,
     module: String,
     next_about: Time,
+    next_look: Time,
     /// What peers were told last.
     fitness: Fitness,
     next_check: Time,
@@ -113,6 +117,7 @@ impl Default for Ready {
             sample: Sample::default(),
             module: module(),
             next_about: Time::ZERO,
+            next_look: Time::ZERO,
             fitness: Fitness::default(),
             next_check: Time::ZERO,
             found_tx,
@@ -286,6 +291,10 @@ impl<K: Kernel> Daemon<K> {
     /// Lets time pass: tells peers about this node, and asks the local server.
     pub(crate) fn ready_tick(&mut self) {
         let now = self.time();
+        if now < self.ready.next_look {
+            return;
+        }
+        self.ready.next_look = now + LOOK;
         if let Some(record) = self.engine.store.newest() {
             self.ready.sample.note(record);
         }

@@ -89,11 +89,19 @@ impl Watch {
         gateway
     }
 
+    /// Whether the gateway was asked and has not answered yet.
+    pub fn is_waiting(&self) -> bool {
+        self.gateway.is_some() && !self.answered
+    }
+
     /// Asks for the addresses `in_doubt` and for the gateway, if it is time. `calm`: every
     /// address has an owner that is heard.
     pub fn ask(&mut self, in_doubt: impl Iterator<Item = IpAddr>, calm: bool, now: Duration) {
-        let silent = self.gateway.is_some() && !self.answered;
-        let pace = if calm && !silent { CALM } else { self.pace };
+        let pace = if calm && !self.is_waiting() {
+            CALM
+        } else {
+            self.pace
+        };
         if self.asked.is_some_and(|at| now < at + pace) {
             return;
         }

@@ -88,6 +88,18 @@ fn the_first_by_priority_becomes_the_owner() {
 }
 
 #[test]
+fn it_is_known_when_somebody_will_be_late_and_dead() {
+    let mut g = Group::new(2);
+    assert_eq!(g.nodes[1].due(MS * 149), Some(MS * 150));
+    assert_eq!(g.nodes[1].due(MS * 150), Some(MS * 450), "it has started");
+    g.run(1000);
+    let (node, heard) = (&g.nodes[1], g.now);
+    assert_eq!(node.due(heard), Some(heard + MS * 75));
+    assert_eq!(node.due(heard + MS * 75), Some(heard + MS * 150));
+    assert_eq!(node.due(heard + MS * 150), None);
+}
+
+#[test]
 fn the_next_one_takes_over_after_three_heartbeats() {
     let mut g = Group::new(3);
     g.run(1000);

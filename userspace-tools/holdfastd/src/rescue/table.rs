@@ -49,6 +49,11 @@ impl Rescues {
         (self.flows.len(), self.probed + self.active)
     }
 
+    /// Whether any is under way, or waits for its turn.
+    pub(crate) fn are_busy(&self) -> bool {
+        !self.due.is_empty() || !self.kept.is_empty() || !self.turns.is_empty() || self.len().1 > 0
+    }
+
     pub(super) fn probed(&self) -> usize {
         self.probed
     }

@@ -75,6 +75,11 @@ impl Turns {
     pub(super) fn listen(&mut self, key: FlowKey, now: i64) {
         self.unheard.push_back((now + UNHEARD, key));
     }
+
+    /// Whether nobody waits for a turn.
+    pub(super) fn is_empty(&self) -> bool {
+        self.spoken.is_empty() && self.silent.is_empty()
+    }
 }
 
 impl Rescue {
