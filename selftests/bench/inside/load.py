@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later OR MIT
 """load.py ROUNDS SECONDS: wrk and curl against four groups of servers that differ only in what Holdfast
 does for them, in turn, and once more against the first one while the module is not loaded. In its
-namespace "a" there is no service.
+namespace "a" there is no service. Daemons run only where, and while, their group is asked.
 
 A line of JSON for each measurement.
 """
@@ -12,6 +12,7 @@ import random
 import re
 import subprocess
 import sys
+import time
 
 from site_ns import Site, until
 
@@ -24,6 +25,8 @@ ADDRESS = {BASE: "10.0.0.1", IDLE: "10.0.0.1", "observe": "10.0.0.82", "strict":
 SIZES = {"1 KiB": 1 << 10, "64 KiB": 64 << 10, "1 MiB": 1 << 20, "100 MiB": 100 << 20}
 # Object and connections at once; one connection tells latency, several tell throughput.
 CASES = [("1 KiB", 1), ("1 KiB", 8), ("64 KiB", 8), ("1 MiB", 4), ("100 MiB", 1)]
+# Seconds for which daemons that have started are left alone, and for which they are watched then.
+SETTLED, QUIET = 5, 4
 UNIT = {"us": 1e-3, "ms": 1.0, "s": 1e3}
 
 numbers = "; ".join(f"NUMBER[{name}]={i}" for i, name in enumerate("abcdefg", 1))
@@ -35,24 +38,47 @@ for name in "abcdefg":
     site.run(f"serve {name}")
 
 
-def loaded() -> None:
-    """With the module, and services that are ready."""
+def load() -> None:
+    """With the module. The addresses of services stay where they are while it is not."""
     site.run('[ -e /sys/module/holdfast ] || insmod "$HOLDFAST_KO"')
-    site.run('ALL=("${NODES[@]}")')
-    for name, (first, second, more) in GROUPS.items():
-        last = ADDRESS[name].rsplit(".", 1)[1]
-        site.run(f"NODES=({first} {second}); V4={ADDRESS[name]}; V6=fd00::{last}; SERVICE_MORE='{more}'")
-        site.run(f"for n in {first} {second}; do rm -f $SITE/$n.sock; daemon_start $n; until_true 20 test -S $SITE/$n.sock; done")
-        site.run("until_true 30 in_ns client curl -sf -o /dev/null http://$V4/")
-    site.run('NODES=("${ALL[@]}")')
+
+
+def start(name: str) -> None:
+    """With the daemons of one group, and services that are ready. No other daemon runs."""
+    first, second, more = GROUPS[name]
+    last = ADDRESS[name].rsplit(".", 1)[1]
+    site.run(f"NODES=({first} {second}); V4={ADDRESS[name]}; V6=fd00::{last}; SERVICE_MORE='{more}'")
+    site.run(f"for n in {first} {second}; do rm -f $SITE/$n.sock; daemon_start $n; until_true 20 test -S $SITE/$n.sock; done")
+    site.run("until_true 30 in_ns client curl -sf -o /dev/null http://$V4/")
     # Who only observes does not get ready.
-    for first, second, _ in (GROUPS["strict"], GROUPS["eager"]):
+    if name != "observe":
         until(lambda: site.ready(first) or site.ready(second), 60, 0.05)
+    # Until none of them takes the other for one that has just started.
+    time.sleep(SETTLED)
 
 
-def unloaded() -> None:
-    """Without. The addresses of services stay where they are."""
-    site.run("pkill -KILL holdfastd; until_true 60 rmmod holdfast")
+def stop() -> None:
+    """All daemons at once, so that none sees another one die."""
+    site.run(f"NODES=({' '.join(site.nodes)}); pkill -KILL holdfastd; until_true 20 bash -c '! pgrep holdfastd'")
+
+
+def unload() -> None:
+    """Without the module."""
+    site.run("until_true 60 rmmod holdfast")
+
+
+def daemons(seconds: float) -> float:
+    """Instructions of each daemon in a second, while nobody asks for anything: the time of its threads, as
+    each takes a nanosecond."""
+
+    def spent() -> int:
+        tasks = subprocess.run("cat /proc/$(pgrep -d'/task/*/schedstat /proc/' holdfastd)/task/*/schedstat", shell=True, check=True,
+                               stdout=subprocess.PIPE, text=True)  # fmt: skip
+        return sum(int(line.split()[0]) for line in tasks.stdout.splitlines())
+
+    before, began = spent(), time.monotonic()
+    time.sleep(seconds)
+    return (spent() - before) / (time.monotonic() - began) / 2
 
 
 def said(pattern: str, text: str) -> float:
@@ -86,22 +112,33 @@ def one(name: str, size: str, connections: int) -> dict:
     return curl(url) if size == "100 MiB" else wrk(url, connections)
 
 
-def turn(number: int, modes: list[str]) -> None:
-    """One measurement of each case and mode. Whoever comes first has no advantage."""
+def turn(number: int, name: str) -> None:
+    """One measurement of each case."""
     for size, connections in CASES:
-        for name in random.sample(modes, len(modes)):
-            found = one(name, size, connections)
-            print(json.dumps({"round": number, "mode": name, "size": size, "connections": connections, **found}), flush=True)
+        found = one(name, size, connections)
+        print(json.dumps({"round": number, "mode": name, "size": size, "connections": connections, **found}), flush=True)
 
 
-loaded()
-ping = subprocess.run("ip netns exec d ping -qc200 -i0.002 10.0.0.5", shell=True, check=True, stdout=subprocess.PIPE, text=True)
-print(json.dumps({"ping": float(re.search(r"= [\d.]+/([\d.]+)/", ping.stdout)[1])}), flush=True)
-for name in (IDLE, *GROUPS):
-    one(name, "1 KiB", 8)
+def ping() -> float:
+    """Milliseconds from one node of a group to the other and back."""
+    said = subprocess.run("ip netns exec d ping -qc200 -i0.002 10.0.0.5", shell=True, check=True, stdout=subprocess.PIPE, text=True)
+    return float(re.search(r"= [\d.]+/([\d.]+)/", said.stdout)[1])
+
+
+load()
+print(json.dumps({"ping": ping()}), flush=True)
 for number in range(ROUNDS):
-    turn(number, [IDLE, *GROUPS])
-    unloaded()
-    turn(number, [BASE])
-    loaded()
+    # Whoever comes first has no advantage.
+    for name in random.sample([BASE, IDLE, *GROUPS], len(GROUPS) + 2):
+        if name == BASE:
+            unload()
+        elif name in GROUPS:
+            start(name)
+            print(json.dumps({"round": number, "mode": name, "daemon": daemons(QUIET)}), flush=True)
+        one(name, "1 KiB", 8)
+        turn(number, name)
+        if name == BASE:
+            load()
+        elif name in GROUPS:
+            stop()
 site.close()
