@@ -576,7 +576,7 @@ fn only_what_a_successor_cannot_continue_is_waited_for() {
 fn an_answer_is_joined_behind_its_own_record_and_not_behind_that_of_another() {
     let (mut e, kernel) = engine();
     e.quorum.join("b");
-    let (number, _) = e.snapshot(0);
+    let (number, _) = e.snapshot(1, 0);
     e.quorum.confirm("b", number.max(1));
     let mut asked = record(1);
     asked.state = State::Requesting(GET.to_vec());
@@ -693,7 +693,7 @@ fn of_a_flow_that_is_over_no_server_is_waited_for() {
     }
     let (mut e, kernel) = engine();
     lose_and_locate(&mut e, &kernel);
-    e.refuse(&key(1), "for a test", Verdict::Reset);
+    e.refuse(&key(1), "timeout", Verdict::Reset);
     assert!(e.restarts.is_empty());
 
     // A server refuses once, long after another connection of this name had lost its own.
@@ -766,7 +766,7 @@ fn what_is_given_up_is_that_flow_and_not_another_one_of_its_name() {
     serve(&mut e);
     kernel.take();
     lose(&mut e, 2400, 0);
-    e.refuse(&key(1), "for a test", Verdict::Reset);
+    e.refuse(&key(1), "timeout", Verdict::Reset);
     let ended = kernel.ended.take();
     assert_eq!(ended, [Some(7), Some(8), Some(1001), Some(1002)]);
 
