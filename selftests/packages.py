@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later OR MIT
-# holdfast-test: cluster kernel=none full=stock,next timeout=300
+# holdfast-test: cluster kernel=none full=stock,next timeout=900
 """The package holdfast through its life in a clean guest that systemd runs: installed, configured,
 started, upgraded under a running daemon, shut down in order, removed, purged.
 

@@ -23,7 +23,7 @@ verb=$1 && shift
 [[ ${1:-} != --now ]] || shift
 file=/run/unit.${1:-}
 case $verb-${1:-} in
-daemon-reload-) systemd-analyze verify --man=no /etc/systemd/system/holdfastd.service ;;
+daemon-reload-) grep -q /usr/local/sbin/holdfastd /etc/systemd/system/holdfastd.service ;;
 stop-* | restart-holdfastd)
 	if [[ -e $file ]]; then
 		kill "$(<"$file")" 2>/dev/null || true

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later OR MIT
-# holdfast-test: cluster kernel=none full=stock timeout=400
+# holdfast-test: cluster kernel=none full=stock timeout=900
 """A download outlives `systemctl reboot` of the machine that serves it: its daemon, a service of the
 package, hands the connection over before web server and network go, so that nobody has to die for it.
 
