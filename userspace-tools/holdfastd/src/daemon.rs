@@ -224,6 +224,8 @@ impl<K: Kernel> Daemon<K> {
                 }
                 Some((addr, ours, done)) = self.moved.recv() => self.moved(addr, ours, done),
                 () = &mut tick => {
+                    // Whoever has been heard meanwhile is not silent.
+                    self.hear_more(&mut packet);
                     self.tick();
                     tick.as_mut().reset(Instant::now() + self.pause());
                 }
@@ -243,7 +245,6 @@ impl<K: Kernel> Daemon<K> {
                     self.engine.hear_all(entries, monotonic());
                 }
             }
-            self.hear_more(&mut packet);
             self.take_more(&mut log);
             if let Ok((request, reply)) = asked.try_recv() {
                 self.asked(&request, reply);
