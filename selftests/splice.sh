@@ -86,10 +86,36 @@ both() {
 	exchange fd01::2 fd02::2
 }
 
+# Who has no right hears nothing of it.
+nobody=(setpriv --reuid 65534 --regid 65534 --clear-groups)
+in_ns router python3 "$(dirname "$0")/lib/join.py" | grep -qx joined || fail "root cannot hear events"
+in_ns router "${nobody[@]}" python3 "$(dirname "$0")/lib/join.py" >"$WORK/join" || true
+[[ $(<"$WORK/join") == EPERM ]] || fail "anybody may hear events: $(<"$WORK/join")"
+got=0
+in_ns router "${nobody[@]}" holdfast monitor >"$WORK/nobody" 2>&1 || got=$?
+[[ $got == 1 && $(<"$WORK/nobody") == *ermi* ]] || fail "monitor, to anybody: $got: $(<"$WORK/nobody")"
+in_ns router holdfast monitor >"$WORK/events" &
+in_ns router holdfast -j monitor >"$WORK/json" &
+# event PATTERN: whether both have told of it, here and to programs.
+event() {
+	grep -Eq "$1" "$WORK/events" && grep -Eq "$2" "$WORK/json"
+}
+until_event() {
+	local end=$((SECONDS + 30))
+	until event "$@"; do
+		((SECONDS < end)) || fail "no event $1: $(cat "$WORK/events" "$WORK/json")"
+		# They may not listen yet.
+		in_ns router holdfast service add 10.2.0.2:5000 --mode observe >/dev/null
+		sleep 0.2
+	done
+}
+until_event ' service 10\.2\.0\.2:5000 ' '"service": ?\{.*10\.2\.0\.2:5000'
+
 in_ns router holdfast service add 10.2.0.2:5000 --mode observe >/dev/null
 in_ns router holdfast service add '[fd02::2]:5000' --mode observe >/dev/null
 echo "super-packets, partial checksums"
 both
+until_event " closed 10\\.1\\.0\\.2:$((PORT - 1)) > 10\\.2\\.0\\.2:5000" "\"flow\".*10\\.1\\.0\\.2:$((PORT - 1))"
 in_ns client ethtool -K h1 tso off gso off tx off >/dev/null
 in_ns server ethtool -K router tso off gso off tx off >/dev/null
 echo "single packets, full checksums"

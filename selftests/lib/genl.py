@@ -52,12 +52,17 @@ class Family:
         self.socket.setsockopt(SOL_NETLINK, NETLINK_CAP_ACK, 1)
         self.socket.settimeout(20)
         self.sequence = 0
+        # Multicast groups, by name.
+        self.groups: dict[str, int] = {}
         self.number = number or self._find()
 
     def _find(self) -> int:
         error, _, replies = self.ask(CTRL_CMD_GETFAMILY, attr(2, b"holdfast\0"), number=GENL_ID_CTRL)
         assert not error, f"no family: {error}"
-        return struct.unpack("=H", dict(attrs(replies[0]))[1])[0]
+        found = dict(attrs(replies[0]))
+        groups = (dict(attrs(group)) for _, group in attrs(found.get(7, b"")))
+        self.groups = {g[1].rstrip(b"\0").decode(): struct.unpack("=I", g[2])[0] for g in groups}
+        return struct.unpack("=H", found[1])[0]
 
     def send(self, cmd: int, data: bytes, flags: int = NLM_F_REQUEST | NLM_F_ACK, version: int = 1, number=None) -> None:
         """A request."""
