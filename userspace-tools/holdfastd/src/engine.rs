@@ -112,6 +112,7 @@ impl<K: Kernel> Engine<K> {
                 );
                 t.declare(self.is_deterministic(flow.key.service));
                 self.trackers.insert(flow.id, t);
+                self.by_key.insert(flow.key, flow.id);
                 self.count_of(flow.key.service, "flows-adopted");
             }
         }

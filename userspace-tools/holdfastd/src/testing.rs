@@ -94,6 +94,8 @@ pub struct FakeKernel {
     pub ended: Rc<RefCell<Vec<Option<u64>>>>,
     /// Flows whose handshake is under way.
     pub opening: Rc<RefCell<Vec<(u64, FlowKey)>>>,
+    /// Other flows.
+    pub there: Rc<RefCell<Vec<FlowInfo>>>,
     /// Services that cannot be forgotten.
     pub needed: Rc<RefCell<Vec<SocketAddr>>>,
     next: Rc<RefCell<u64>>,
@@ -144,7 +146,9 @@ impl Kernel for FakeKernel {
             open: false,
             opening: true,
         };
-        Ok(self.opening.borrow().iter().map(opening).collect())
+        let mut all = self.there.borrow().clone();
+        all.extend(self.opening.borrow().iter().map(opening));
+        Ok(all)
     }
     fn commit(&mut self, releases: &[(u64, FlowKey, Release)]) -> Result<(), Refused> {
         releases

@@ -23,6 +23,7 @@ use crate::store::Update;
 use crate::testing::{key, record, Call, FakeKernel};
 use crate::timeline::Timeline;
 
+mod again;
 mod daemons;
 mod links;
 mod next;
