@@ -335,7 +335,9 @@ impl<K: Kernel> Daemon<K> {
         // number. A link that is full has enough to tell.
         self.flush();
         for (_, tx) in self.links.values() {
-            let _ = tx.try_send((0, marks.clone()));
+            if tx.try_send((0, marks.clone())).is_err() {
+                self.engine.count("marks-dropped");
+            }
         }
     }
 
@@ -434,6 +436,7 @@ impl<K: Kernel> Daemon<K> {
                     let note = json!({"peer": peer, "silent_ms": ms});
                     self.engine.timeline.note("peer-mute", note);
                 }
+                Change::Vain(why) => self.engine.count(why.counter()),
                 Change::NotDead(peer) => {
                     self.engine.count("false-deaths");
                     self.engine
@@ -600,6 +603,7 @@ impl<K: Kernel> Daemon<K> {
                     self.engine.store.doubt(&peer);
                 }
             }
+            LinkEvent::Refused(why) => self.engine.count(why.counter()),
         }
     }
 

@@ -79,6 +79,33 @@ pub enum LinkEvent {
     },
     /// It has closed that connection: it lives, and tells no more of what it lets go.
     Left { peer: String, conn: u64 },
+    /// A connection to this node was closed.
+    Refused(Refused),
+}
+
+/// Why nothing is heard, or nothing more, of who has connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// There was no right handshake in time: it has another secret, or is no node.
+    Handshake,
+    /// A node of another version.
+    Version,
+    /// It has the secret and is none of the group.
+    Stranger,
+    /// A frame was not the next one of its peer: altered, said again, or nonsense.
+    Frame,
+}
+
+impl Refused {
+    /// The name of its count.
+    pub const fn counter(self) -> &'static str {
+        match self {
+            Refused::Handshake => "links-refused-handshake",
+            Refused::Version => "links-refused-version",
+            Refused::Stranger => "links-refused-stranger",
+            Refused::Frame => "links-refused-frame",
+        }
+    }
 }
 
 /// Keeps a connection to `peer` for our own records, for ever.
@@ -207,7 +234,10 @@ pub async fn listen(
                 conn += 1;
                 let (hello, peers, events) = (hello.clone(), peers.clone(), events.clone());
                 tokio::spawn(async move {
-                    let _ = hear((stream, conn, stranger), &hello, &peers, &key, &events).await;
+                    let heard = hear((stream, conn, stranger), &hello, &peers, &key, &events);
+                    if let Err(why) = heard.await {
+                        let _ = events.send(LinkEvent::Refused(why)).await;
+                    }
                 });
             }
             // Out of descriptors, for one; it may pass.
@@ -222,22 +252,27 @@ async fn hear(
     peers: &Names,
     key: &[u8; 32],
     events: &mpsc::Sender<LinkEvent>,
-) -> io::Result<()> {
-    let opened = timeout(PATIENCE, Channel::open(stream, key, (hello, false))).await??;
+) -> Result<(), Refused> {
+    let opened = timeout(PATIENCE, Channel::open(stream, key, (hello, false))).await;
     drop(stranger);
-    let (mut channel, Hello { version, name }) = opened;
+    let Ok(Ok((mut channel, Hello { version, name }))) = opened else {
+        return Err(Refused::Handshake);
+    };
     if version != VERSION {
-        return Err(bad("of another version"));
+        return Err(Refused::Version);
     }
     if !peers.borrow().contains(&name) {
-        return Err(bad("not of the group"));
+        return Err(Refused::Stranger);
     }
     let heard = hear_all(&mut channel, (&name, conn), peers.clone(), events).await;
     // Who has died says nothing.
     if !matches!(&heard, Err(e) if e.kind() == io::ErrorKind::TimedOut) {
         let _ = events.send(LinkEvent::Left { peer: name, conn }).await;
     }
-    heard
+    match heard {
+        Err(e) if e.kind() == io::ErrorKind::InvalidData => Err(Refused::Frame),
+        _ => Ok(()),
+    }
 }
 
 /// Hears what `name` tells, until its connection ends.
@@ -490,7 +525,11 @@ mod tests {
         let (_group, names) = watch::channel(vec!["a".into()]);
         let key = [7; 32];
         tokio::spawn(listen("b".into(), listener, names, key, tx));
-        for (name, version) in [("a", VERSION + 1), ("stranger", VERSION)] {
+        for (name, version, why) in [
+            ("a", VERSION + 1, Refused::Version),
+            ("a", VERSION - 1, Refused::Version),
+            ("stranger", VERSION, Refused::Stranger),
+        ] {
             let hello = Hello {
                 version,
                 ..Hello::new(name)
@@ -503,6 +542,11 @@ mod tests {
             peer.seal_updates(&mut out, 1, vec![BEGIN]).unwrap();
             let _ = peer.write.write_all(&out).await;
             assert!(peer.hear().await.is_err(), "it closes");
+            let said = rx.recv().await.unwrap();
+            assert!(
+                matches!(said, LinkEvent::Refused(w) if w == why),
+                "{said:?}"
+            );
             assert!(rx.try_recv().is_err());
         }
     }
@@ -510,7 +554,41 @@ mod tests {
     #[tokio::test]
     async fn a_node_with_another_secret_is_not_heard() {
         let mut rx = pair([8; 32]).await;
-        let quiet = timeout(Duration::from_millis(500), rx.recv()).await;
-        assert!(quiet.is_err(), "{quiet:?}");
+        for _ in 0..3 {
+            let said = rx.recv().await.unwrap();
+            assert!(
+                matches!(said, LinkEvent::Refused(Refused::Handshake)),
+                "{said:?}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_frame_that_is_said_again_ends_its_link() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let (tx, mut rx) = mpsc::channel(64);
+        let (_group, names) = watch::channel(vec!["a".into()]);
+        let key = [7; 32];
+        tokio::spawn(listen("b".into(), listener, names, key, tx));
+        let stream = TcpStream::connect(addr).await.unwrap();
+        let opened = Channel::open(stream, &key, (&Hello::new("a"), true)).await;
+        let (mut peer, _) = opened.unwrap();
+        let mut out = Vec::new();
+        peer.seal_updates(&mut out, 1, vec![Update::Begin]).unwrap();
+        peer.write.write_all(&out).await.unwrap();
+        let told = rx.recv().await.unwrap();
+        assert!(matches!(told, LinkEvent::Told { .. }), "{told:?}");
+        assert!(matches!(
+            peer.hear().await.unwrap(),
+            Message::Confirm { number: 1 }
+        ));
+        peer.write.write_all(&out).await.unwrap();
+        assert!(peer.hear().await.is_err(), "it closes");
+        let left = rx.recv().await.unwrap();
+        assert!(matches!(left, LinkEvent::Left { .. }), "{left:?}");
+        let why = rx.recv().await.unwrap();
+        assert!(matches!(why, LinkEvent::Refused(Refused::Frame)), "{why:?}");
+        assert!(rx.try_recv().is_err());
     }
 }

@@ -69,6 +69,30 @@ pub enum Change {
     },
     /// This node is no more the owner of an address.
     Yield { addr: IpAddr, to: String },
+    /// A heartbeat was not taken.
+    Vain(Vain),
+}
+
+/// Why a heartbeat whose seal was right was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Vain {
+    /// Its sender is none of the group.
+    Stranger,
+    /// It or a later one was heard before, or its sender has started anew since.
+    Replayed,
+    /// It does not say that its sender has heard us: it may have been recorded at any time.
+    Unproven,
+}
+
+impl Vain {
+    /// The name of its count.
+    pub const fn counter(self) -> &'static str {
+        match self {
+            Vain::Stranger => "heartbeats-stranger",
+            Vain::Replayed => "heartbeats-replayed",
+            Vain::Unproven => "heartbeats-unproven",
+        }
+    }
 }
 
 /// Whether a node lives.
@@ -294,20 +318,20 @@ impl Membership {
     pub fn hear(&mut self, beat: &Beat, now: Time) -> Vec<Change> {
         let silence = self.silence();
         let Some(p) = self.peers.get_mut(&beat.from) else {
-            return Vec::new();
+            return vec![Change::Vain(Vain::Stranger)];
         };
         if p.old.contains(&beat.session) {
-            return Vec::new();
+            return vec![Change::Vain(Vain::Replayed)];
         }
         p.echo = Some(beat.session);
         // Until it has heard us, what it says could have been recorded long ago.
         if beat.echo != Some(self.session) {
-            return Vec::new();
+            return vec![Change::Vain(Vain::Unproven)];
         }
         let same = p.session == Some(beat.session);
         if same {
             if beat.seq <= p.seq {
-                return Vec::new();
+                return vec![Change::Vain(Vain::Replayed)];
             }
         } else if let Some(old) = p.session.replace(beat.session) {
             if p.old.len() < OLD_SESSIONS {

@@ -29,6 +29,7 @@ mod links;
 mod next;
 mod node;
 mod operate;
+mod refused;
 mod replay;
 mod rescue;
 mod turns;

@@ -23,6 +23,9 @@ const KEY: [u8; 32] = [7; 32];
 /// Longer than a step of an honest link takes.
 const STEP: Duration = Duration::from_secs(5);
 
+/// Most bytes of a message in a frame.
+const LONGEST: usize = u16::MAX as usize - 16;
+
 thread_local! {
     /// Panics of tasks, which end with their task only. All tasks of a target are on its thread.
     static PANICS: Cell<usize> = const { Cell::new(0) };
@@ -92,12 +95,33 @@ impl Liar {
         if rng.permille(500) {
             spoil(rng, &mut plain);
         }
+        if rng.permille(100) {
+            // Longer than any honest frame, as long as one can be.
+            let more = rng.pick(&[50_000, LONGEST]) - plain.len();
+            plain.extend(noise(rng, more as u64));
+        }
         let mut frame = plain;
         self.ciphers.seal(&mut frame, 0).unwrap();
         if rng.permille(50) {
             spoil(rng, &mut frame);
         }
-        write_frame(&mut self.stream, &frame).await
+        write_frame(&mut self.stream, &frame).await?;
+        if rng.permille(100) {
+            self.replay(&frame).await;
+            return None;
+        }
+        Some(())
+    }
+
+    /// The same frame once more, which is the end of the link whatever it was.
+    async fn replay(&mut self, frame: &[u8]) {
+        let closed = async {
+            write_frame(&mut self.stream, frame).await?;
+            while read_frame(&mut self.stream).await.is_some() {}
+            Some(())
+        };
+        let closed = timeout(STEP, closed).await;
+        assert!(closed.is_ok(), "a frame was taken twice");
     }
 }
 
@@ -160,7 +184,7 @@ async fn lie(rng: &mut Rng, mut stream: TcpStream, first: bool) {
         Some(())
     };
     // A close in the middle is one thing that a liar does; waiting for what never comes another.
-    let _ = timeout(STEP, talk).await;
+    let _ = timeout(2 * STEP, talk).await;
 }
 
 /// A node that is told lies takes what is well formed from peers of its version and nothing else,
@@ -192,10 +216,13 @@ fn listener() {
             let confirmed = timeout(STEP, read_frame(&mut peer.stream)).await;
             assert!(confirmed.unwrap().is_some());
             while let Ok(event) = told.try_recv() {
-                let (LinkEvent::Told { peer, .. } | LinkEvent::Left { peer, .. }) = event else {
-                    panic!("it only hears");
-                };
-                assert_eq!(peer, "peer");
+                match event {
+                    LinkEvent::Told { peer, .. } | LinkEvent::Left { peer, .. } => {
+                        assert_eq!(peer, "peer");
+                    }
+                    LinkEvent::Refused(_) => {}
+                    _ => panic!("it only hears"),
+                }
             }
         });
         assert_eq!(PANICS.get(), 0, "a task panicked");
@@ -222,7 +249,9 @@ fn teller() {
                     LinkEvent::Up { peer, .. }
                     | LinkEvent::Down { peer, .. }
                     | LinkEvent::Confirmed { peer, .. } => assert_eq!(peer, "peer"),
-                    LinkEvent::Told { .. } | LinkEvent::Left { .. } => panic!("it only tells"),
+                    LinkEvent::Told { .. } | LinkEvent::Left { .. } | LinkEvent::Refused(_) => {
+                        panic!("it only tells")
+                    }
                 }
             }
             assert!(!teller.is_finished(), "it goes on");

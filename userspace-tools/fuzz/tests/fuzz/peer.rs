@@ -80,7 +80,7 @@ fn heartbeats() {
                     .collect::<Vec<_>>();
                 let changes = m.hear(&b, now);
                 if b.echo != Some(11) || !matches!(&*b.from, "b" | "c") {
-                    assert_eq!(changes, [], "{b:?}");
+                    assert!(matches!(changes[..], [Change::Vain(_)]), "{b:?}");
                     let after = m
                         .peers(now)
                         .map(|(n, h, _)| (n.to_owned(), h))

@@ -125,6 +125,8 @@ mod tests {
         let three = sealed(&mut a, b"three");
         assert!(b.open(&mut three.clone()).is_ok());
         assert!(b.open(&mut three.clone()).is_err(), "a second time");
+        let mut next = sealed(&mut a, b"next");
+        assert!(b.open(&mut next).is_err(), "behind a second time");
         let (mut a, mut b) = pair();
         let mut four = sealed(&mut a, b"four");
         assert!(a.open(&mut four).is_err(), "its own");

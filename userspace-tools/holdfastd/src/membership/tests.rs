@@ -161,12 +161,23 @@ fn a_recorded_heartbeat_is_not_life() {
     g.run(1000);
     let recorded = g.nodes[0].beat("n1", true);
     assert_eq!(g.nodes[1].hear(&recorded, g.now), vec![]);
+    let vain = |why| vec![Change::Vain(why)];
+    assert_eq!(g.nodes[1].hear(&recorded, g.now), vain(Vain::Replayed));
     g.dead.insert(0);
     g.run(500);
-    assert_eq!(g.nodes[1].hear(&recorded, g.now), vec![], "heard before");
+    assert_eq!(
+        g.nodes[1].hear(&recorded, g.now),
+        vain(Vain::Replayed),
+        "heard before"
+    );
+    let stranger = Beat {
+        from: "x".into(),
+        ..recorded.clone()
+    };
+    assert_eq!(g.nodes[1].hear(&stranger, g.now), vain(Vain::Stranger));
     // Nor to a node that has just started, nor after the sender's restart.
     let mut fresh = node(1, 2, g.now, 7);
-    assert_eq!(fresh.hear(&recorded, g.now), vec![]);
+    assert_eq!(fresh.hear(&recorded, g.now), vain(Vain::Unproven));
     g.nodes[0] = node(0, 2, g.now, 999);
     g.dead.clear();
     g.run(500);
@@ -175,7 +186,7 @@ fn a_recorded_heartbeat_is_not_life() {
         ..recorded
     };
     let now = g.now + MS * 1000;
-    g.nodes[1].hear(&old, now);
+    assert_eq!(g.nodes[1].hear(&old, now), vain(Vain::Replayed));
     assert!(g.nodes[1]
         .peers(now)
         .all(|(_, _, silent)| silent >= MS * 1000));

@@ -2,7 +2,16 @@
 
 //! A daemon of its own on the thread of a test.
 
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use tokio::net::UdpSocket;
+
 use super::*;
+use crate::link::LinkEvent;
+use crate::membership::Membership;
+use crate::seal::Seal;
+use crate::wire::{Beat, BEATS};
 
 /// A daemon of its own on this thread.
 pub struct Node {
@@ -10,6 +19,8 @@ pub struct Node {
     pub ask: mpsc::Sender<Question>,
     pub stop: Option<oneshot::Sender<()>>,
     pub kernel: FakeKernel,
+    /// What comes of its links.
+    pub events: mpsc::Sender<LinkEvent>,
     pub task: tokio::task::JoinHandle<Result<(), String>>,
 }
 
@@ -53,6 +64,7 @@ impl Node {
         let d = Daemon::new(config, &secret, kernel.clone(), true, (boot, session))
             .await
             .unwrap();
+        let events = d.events_tx.clone();
         let (log, log_rx) = mpsc::channel(16);
         let (ask, ask_rx) = mpsc::channel(16);
         let (stop, stop_rx) = oneshot::channel();
@@ -63,6 +75,7 @@ impl Node {
             ask,
             stop: Some(stop),
             kernel,
+            events,
             task,
         }
     }
@@ -99,6 +112,64 @@ impl Node {
         timeout(Duration::from_secs(10), all)
             .await
             .unwrap_or_else(|_| panic!("never: {what}"));
+    }
+}
+
+/// A node b of which there is nothing but heartbeats.
+pub struct Voice {
+    pub seal: Seal,
+    pub socket: UdpSocket,
+    pub to: SocketAddr,
+    group: Membership,
+    began: Instant,
+}
+
+impl Voice {
+    pub async fn of_b(ports: [u16; 2]) -> Voice {
+        let (a, ms) = ("a".to_owned(), Duration::from_millis);
+        let group = Membership::new(("b", 1), [(a, 0)], [], (ms(50), 3), (2, 22), ms(0));
+        let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        Voice {
+            seal: Seal::new(&Secret::new(&[9; 32]).unwrap(), BEATS),
+            socket: UdpSocket::bind(at(ports[1])).await.unwrap(),
+            to: at(ports[0]),
+            group,
+            began: Instant::now(),
+        }
+    }
+
+    /// Hears for 10 ms, and speaks if it is to be `aloud`: what it has said.
+    pub async fn step(&mut self, aloud: bool) -> Vec<u8> {
+        let mut packet = vec![0; 1 << 16];
+        let hears = async {
+            loop {
+                let (n, _) = self.socket.recv_from(&mut packet).await.unwrap();
+                let plain = self.seal.open(&packet[..n]);
+                let beat = plain.and_then(|p| Beat::decode(&p)).unwrap();
+                self.group.hear(&beat, self.began.elapsed());
+            }
+        };
+        let _ = timeout(Duration::from_millis(10), hears).await;
+        self.group.tick(self.began.elapsed());
+        let said = self.seal.seal(&self.group.beat("a").encode());
+        if aloud {
+            self.socket.send_to(&said, self.to).await.unwrap();
+        }
+        said
+    }
+
+    /// Speaks, or does not, until node a finds its health so. What it has said last.
+    pub async fn until(&mut self, aloud: bool, a: &Node, health: &str) -> Vec<u8> {
+        let found = async {
+            loop {
+                let said = self.step(aloud).await;
+                if a.ask(Request::Peers).await["peers"][0]["health"] == health {
+                    return said;
+                }
+            }
+        };
+        let found = timeout(Duration::from_secs(10), found).await;
+        found.unwrap_or_else(|_| panic!("never: b is {health}"))
     }
 }
 
