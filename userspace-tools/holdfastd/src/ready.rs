@@ -489,10 +489,21 @@ mod tests {
             services: Vec::new(),
         };
         let (ours, module) = (env!("CARGO_PKG_VERSION"), r.module.clone());
-        for ahead in [60_000, -60_000] {
+        for (ahead, way) in [(60_000, "ms ahead of ours"), (-60_000, "ms behind ours")] {
             r.hear("b", &about(ahead, ours, &module), Time::ZERO);
-            assert_eq!(why(&r, Time::ZERO), ["clock"]);
+            let [reason] = &reasons(&r, Time::ZERO)[..] else {
+                panic!()
+            };
+            assert_eq!(reason.kind, "clock");
+            let text = reason.text.strip_prefix("the clock of b is ").unwrap();
+            let (ms, rest) = text.split_once(' ').unwrap();
+            assert_eq!(rest, way);
+            // A little may have passed since it spoke.
+            assert!(ms.parse::<u64>().unwrap().abs_diff(60_000) < 1000, "{text}");
         }
+        let limit = config().readiness.clock_ms as i64;
+        r.hear("b", &about(limit / 2, ours, &module), Time::ZERO);
+        assert_eq!(why(&r, Time::ZERO), Vec::<&str>::new());
         r.hear("b", &about(0, "0.0.0", "x"), Time::ZERO);
         assert_eq!(why(&r, Time::ZERO), ["version", "version"]);
         let far = Update::About {

@@ -24,6 +24,7 @@ use crate::testing::{key, record, Call, FakeKernel};
 use crate::timeline::Timeline;
 
 mod again;
+mod answers;
 mod daemons;
 mod links;
 mod next;

@@ -76,6 +76,78 @@ async fn a_drain_hands_the_address_and_the_flows_over() {
     local.run_until(all).await;
 }
 
+/// Its kernel says that the flow of a is not protected any more; a is drained. The answer.
+async fn drain_with_an_unprotected_flow(
+    a: &Node,
+    deadline_ms: u64,
+    then: impl std::future::Future<Output = ()>,
+) -> Value {
+    let lost = entry(1, What::Unprotected { reason: 1 });
+    a.log.send(vec![lost]).await.unwrap();
+    let let_go = |call: &Call| matches!(call, Call::Commit(r) if r.unprotected);
+    a.until("it is let go", |_| a.did(let_go)).await;
+    a.kernel.take();
+    let drain = Request::Drain {
+        deadline_ms: Some(deadline_ms),
+        to: None,
+    };
+    let (answer, ()) = tokio::join!(a.ask(drain), then);
+    answer
+}
+
+#[tokio::test]
+async fn a_drain_waits_for_an_unprotected_flow_and_resets_it_at_its_deadline() {
+    let local = LocalSet::new();
+    let all = async {
+        let (a, b) = two_with_a_flow("true", "none").await;
+        let began = std::time::Instant::now();
+        let end = Call::End(key(1), Verdict::Reset);
+        let then = async {
+            a.until("it waits", |v| v["status"]["drain"] == "waiting to b")
+                .await;
+            a.until("it is reset", |_| a.did(|c| *c == end)).await;
+            assert!(began.elapsed() >= Duration::from_millis(100));
+            let gone = entry(1, What::Closed { ended: true });
+            a.log.send(vec![gone]).await.unwrap();
+        };
+        let answer = drain_with_an_unprotected_flow(&a, 100, then).await;
+        assert_eq!(answer["drain"], "drained to b", "{answer}");
+        // Once it is b's, what is left of it here is nothing to anybody.
+        let calls = a.kernel.take();
+        assert_eq!(calls.iter().filter(|c| **c == end).count(), 1, "{calls:?}");
+        let counts = a.ask(Request::Status).await["counts"].clone();
+        assert_eq!(counts["drain-reset"], 1);
+        assert_eq!(counts["flows-handed-over"], Value::Null);
+        assert_eq!(counts["drain-log-late"], Value::Null);
+        b.until("b owns", |v| v["status"]["addresses"][0]["owner"] == "b")
+            .await;
+        assert!(!b.did(|c| matches!(c, Call::Locate(..))));
+    };
+    local.run_until(all).await;
+}
+
+#[tokio::test]
+async fn a_drain_waits_no_longer_than_for_its_last_unprotected_flow() {
+    let local = LocalSet::new();
+    let all = async {
+        let (a, _b) = two_with_a_flow("true", "none").await;
+        let then = async {
+            a.until("it waits", |v| v["status"]["drain"] == "waiting to b")
+                .await;
+            assert_eq!(a.kernel.take(), []);
+            let gone = entry(1, What::Closed { ended: true });
+            a.log.send(vec![gone]).await.unwrap();
+        };
+        let drained = drain_with_an_unprotected_flow(&a, 3_600_000, then);
+        let answer = timeout(Duration::from_secs(10), drained).await.unwrap();
+        assert_eq!(answer["drain"], "drained to b", "{answer}");
+        assert_eq!(a.kernel.take(), [], "nobody is reset");
+        let counts = a.ask(Request::Status).await["counts"].clone();
+        assert_eq!(counts["drain-reset"], Value::Null);
+    };
+    local.run_until(all).await;
+}
+
 #[tokio::test]
 async fn a_peer_without_a_server_must_be_asked_for() {
     let local = LocalSet::new();

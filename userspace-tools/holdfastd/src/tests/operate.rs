@@ -8,8 +8,10 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-use super::node::{self, free_ports, Node};
+use super::node::{self, free_ports, Node, Voice};
 use super::*;
+use crate::link::LinkEvent;
+use crate::ready::Ready;
 
 fn observing() -> (Engine<FakeKernel>, FakeKernel) {
     let kernel = FakeKernel::default();
@@ -160,6 +162,11 @@ fn why(readiness: &Value) -> Vec<&str> {
 
 /// A web server with one object of 1000 bytes.
 async fn web(etag: &'static str) -> std::net::SocketAddr {
+    web_of(etag, 1000).await
+}
+
+/// A web server with one object.
+async fn web_of(etag: &'static str, length: usize) -> std::net::SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let at = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -169,11 +176,12 @@ async fn web(etag: &'static str) -> std::net::SocketAddr {
                 let mut request = [0; 1000];
                 if stream.read(&mut request).await.unwrap_or(0) > 0 {
                     let head = format!(
-                        "HTTP/1.1 206 P\r\nContent-Length: 1000\r\nETag: \"{etag}\"\r\n\
-                         Content-Range: bytes 0-999/1000\r\n\r\n"
+                        "HTTP/1.1 206 P\r\nContent-Length: {length}\r\nETag: \"{etag}\"\r\n\
+                         Content-Range: bytes 0-{}/{length}\r\n\r\n",
+                        length - 1
                     );
                     let _ = stream.write_all(head.as_bytes()).await;
-                    let _ = stream.write_all(&[0; 1000]).await;
+                    let _ = stream.write_all(&vec![0; length]).await;
                 }
             });
         }
@@ -211,6 +219,17 @@ async fn a_node_is_ready_once_it_has_all_records_and_the_same_objects() {
             text.contains(path) && text.contains(there) && text.contains(here),
             "{text}"
         );
+
+        // It has the same one, cut off.
+        let shorter = web_of("e", 900).await.to_string();
+        std::fs::write(&file_b, config("b", ports, &shorter)).unwrap();
+        b.ask(Request::Reload).await;
+        let (there, here) = ("there 1000 bytes \"e\"", "here status 206, 900 bytes \"e\"");
+        until_ready(&b, "b names the length", |r| {
+            let text = r["why"][0]["text"].as_str().unwrap_or_default();
+            why(r) == ["object"] && text.contains(there) && text.contains(here)
+        })
+        .await;
 
         // No server at all.
         let nobody = free_ports()[0];
@@ -458,6 +477,55 @@ async fn metrics_say_what_the_daemon_and_the_module_count() {
             text.contains("holdfast_peer_records{peer=\"a\"} 1.0"),
             "{text}"
         );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_idle_node_names_the_peer_whose_clock_is_another_one() {
+    let here = LocalSet::new();
+    here.run_until(async {
+        let ports = free_ports();
+        let text = config("a", ports, "none");
+        let parsed = Config::parse(&text).unwrap();
+        let a = Node::with(parsed.clone(), 1, 11).await;
+        let mut b = Voice::of_b(ports).await;
+        b.until(true, &a, "alive").await;
+        for (skew, says) in [
+            (60_000i64, Some("ahead of")),
+            (-60_000, Some("behind")),
+            (0, None),
+        ] {
+            let mut about = Ready::default().about(&parsed);
+            if let Update::About { wall_ms, .. } = &mut about {
+                *wall_ms = wall_ms.saturating_add_signed(skew);
+            }
+            let (peer, updates) = ("b".into(), vec![Update::Begin, about]);
+            let told = LinkEvent::Told { peer, updates };
+            a.events.send(told).await.unwrap();
+            let named = async {
+                loop {
+                    b.step(true).await;
+                    let r = a.ask(Request::Ready).await;
+                    let ms = r["clocks_ahead_ms"]["b"].as_i64();
+                    let told = ms.is_some_and(|ms| ms.abs_diff(skew) < 5000);
+                    let clock = says.map(|way| format!(" ms {way} ours"));
+                    let text = r["why"][0]["text"].as_str().unwrap_or_default();
+                    let right = match &clock {
+                        Some(way) => {
+                            let begins = text.starts_with("the clock of b is ");
+                            why(&r) == ["clock"] && begins && text.ends_with(way)
+                        }
+                        None => r["ready"] == true,
+                    };
+                    if told && right {
+                        return;
+                    }
+                }
+            };
+            let named = timeout(Duration::from_secs(10), named).await;
+            assert!(named.is_ok(), "{skew}: {}", a.ask(Request::Ready).await);
+        }
     })
     .await;
 }
