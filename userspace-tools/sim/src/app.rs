@@ -321,6 +321,7 @@ pub struct Client {
     left_in_chunk: Option<u64>,
     line: Vec<u8>,
     stalled: bool,
+    half_close: bool,
     /// Bytes of bodies that were right.
     pub good: u64,
     /// Responses that were complete.
@@ -344,6 +345,7 @@ impl Client {
             left_in_chunk: None,
             line: Vec::new(),
             stalled: false,
+            half_close: false,
             good: 0,
             complete: 0,
             wrong: None,
@@ -353,6 +355,12 @@ impl Client {
     /// A client that is at byte `pos` of the body of its first response, which ends at `end`.
     pub fn in_body(mut self, pos: u64, end: u64) -> Self {
         (self.stage, self.pos, self.end) = (Stage::Body, pos, end);
+        self
+    }
+
+    /// One that closes its direction behind its last request, if it is `so`.
+    pub fn half_closing(mut self, so: bool) -> Self {
+        self.half_close = so;
         self
     }
 
@@ -397,6 +405,7 @@ impl Client {
                 sock.write(&text);
                 self.stage = Stage::Asked;
                 self.head.clear();
+                self.close_behind(sock);
             } else {
                 sock.close();
                 self.stage = Stage::Closing;
@@ -405,6 +414,7 @@ impl Client {
         if now >= self.wake {
             if let Some(rest) = self.rest.take() {
                 sock.write(&rest);
+                self.close_behind(sock);
             }
             self.stalled = false;
         }
@@ -412,9 +422,22 @@ impl Client {
             let data = sock.read(1 << 16);
             self.take(&data, objects, now);
         }
-        if sock.at_end() && self.stage != Stage::Closing {
+        let over = self.stage == Stage::Closing || self.half_close && self.satisfied();
+        if sock.at_end() && !over {
             self.wrong.get_or_insert_with(|| CLOSED_EARLY.into());
         }
+    }
+
+    /// A request was sent: that is all, if it was the last one.
+    fn close_behind(&self, sock: &mut Sock) {
+        if self.half_close && self.rest.is_none() && self.at + 1 == self.requests.len() {
+            sock.close();
+        }
+    }
+
+    /// Whether it has still to read what has come, though both directions are closed.
+    pub fn reads_on(&self, sock: &Sock) -> bool {
+        self.half_close && self.wrong.is_none() && (sock.ready() > 0 || self.stalled)
     }
 
     fn take(&mut self, mut data: &[u8], objects: &[Object], now: u64) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later OR MIT
 
-//! Replays one case: `holdfast-sim --seed N [--far | --process | --replay] [--trace]`.
+//! Replays one case: `holdfast-sim --seed N [--far | --process | --replay | --half-close] [--trace]`.
 
 use holdfast_sim::scenario::Scenario;
 use holdfast_sim::world::{Outcome, World};
@@ -14,8 +14,8 @@ fn main() {
     };
     let Some(seed) = value("--seed") else {
         eprintln!(
-            "usage: holdfast-sim --seed N [--far | --process | --replay] [--loss PERMILLE] \
-             [--gso BYTES] [--trace]"
+            "usage: holdfast-sim --seed N [--far | --process | --replay | --half-close] \
+             [--loss PERMILLE] [--gso BYTES] [--trace]"
         );
         std::process::exit(2);
     };
@@ -25,6 +25,8 @@ fn main() {
         Scenario::process(seed)
     } else if has("--replay") {
         Scenario::replay(seed)
+    } else if has("--half-close") {
+        Scenario::half_closing(seed)
     } else {
         Scenario::new(seed)
     };

@@ -117,6 +117,8 @@ pub struct Scenario {
     pub daemon_delay: u64,
     /// The client is far into a huge response already.
     pub teleport: Option<Teleport>,
+    /// The client closes its direction behind its last request.
+    pub half_close: bool,
 }
 
 fn config(rng: &mut Rng, mss: u16) -> Config {
@@ -261,6 +263,7 @@ impl Scenario {
             client,
             servers,
             teleport: None,
+            half_close: false,
         }
     }
 
@@ -313,6 +316,13 @@ impl Scenario {
         if sc.objects.iter().all(|o| !o.chunked) && rng.permille(500) {
             sc.let_processes_die(rng);
         }
+        sc
+    }
+
+    /// A case whose client says behind its last request that it has no more to ask.
+    pub fn half_closing(seed: u64) -> Scenario {
+        let mut sc = Scenario::new(seed);
+        sc.half_close = true;
         sc
     }
 

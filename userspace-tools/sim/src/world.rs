@@ -118,7 +118,8 @@ impl World {
         let daemons = (0..sc.nodes)
             .map(|_| Daemon::new(sc.strict, sc.deterministic))
             .collect();
-        let (client, sock) = (Client::new(sc.requests.clone()), sc.client_sock());
+        let client = Client::new(sc.requests.clone()).half_closing(sc.half_close);
+        let sock = sc.client_sock();
         let mut w = World {
             rng: Rng::new(sc.seed ^ 0x5eed),
             now: 0,
@@ -215,7 +216,7 @@ impl World {
             .iter()
             .filter(|n| n.alive && !self.busy[n.id as usize]);
         let daemons = free.filter_map(|n| self.daemons[n.id as usize].due());
-        let open = self.sock.state == State::Open;
+        let open = self.sock.state == State::Open || self.client.reads_on(&self.sock);
         let client = self.client.deadline().filter(|_| open);
         nodes
             .chain(daemons)
@@ -305,7 +306,7 @@ impl World {
     fn pump(&mut self) {
         let mut out = Vec::new();
         self.sock.tick(self.now);
-        if self.sock.state == State::Open {
+        if self.sock.state == State::Open || self.client.reads_on(&self.sock) {
             self.client.poll(&mut self.sock, &self.sc.objects, self.now);
         }
         self.sock.output(self.now, &mut out);

@@ -30,9 +30,23 @@ fn seed(n: u64, wanted: u64, done: u64) -> u64 {
     }
 }
 
+/// What clients offer.
+const OFFERS: [&str; 4] = ["timestamps", "SACK", "window scale", "MSS 536"];
+
+/// Fewest random failovers in which each of them surely meets each phase, over both families, with
+/// and without it: the rarest comes once in some 250.
+const SURE: u64 = 5000;
+
+fn offered(sc: &Scenario) -> [bool; 4] {
+    let c = &sc.client;
+    [c.ts, c.sack, c.wscale.is_some(), c.mss == 536]
+}
+
 #[derive(Default)]
 struct Table {
     rows: BTreeMap<CrashPhase, BTreeMap<String, u64>>,
+    /// Crashes by phase, family, and what the client does or does not offer.
+    reached: BTreeMap<(CrashPhase, u8, &'static str, bool), u64>,
     bad: Vec<String>,
     failovers: u64,
     cases: u64,
@@ -40,7 +54,7 @@ struct Table {
 
 impl Table {
     fn run(&mut self, sc: Scenario, flag: &str) {
-        let seed = sc.seed;
+        let (seed, family, offered) = (sc.seed, sc.family, offered(&sc));
         let run = || World::new(sc).run();
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
         self.cases += 1;
@@ -61,6 +75,10 @@ impl Table {
             }
         };
         for phase in &report.crashes {
+            for (offer, has) in OFFERS.into_iter().zip(offered) {
+                let cell = (*phase, family, offer, has);
+                *self.reached.entry(cell).or_default() += 1;
+            }
             *self
                 .rows
                 .entry(*phase)
@@ -68,6 +86,33 @@ impl Table {
                 .entry(name.clone())
                 .or_default() += 1;
         }
+    }
+
+    /// That every phase was met by every kind of client.
+    fn reached_all(&self) {
+        use CrashPhase::*;
+        let cell = |phase, family, offer, has| {
+            let n = self.reached.get(&(phase, family, offer, has));
+            (n.copied().unwrap_or(0), phase, family, offer, has)
+        };
+        let mut cells = Vec::new();
+        for phase in [
+            Syn, Request, Waiting, Head, Body, Between, Teardown, Recovery,
+        ] {
+            for (family, offer) in [4, 6].into_iter().flat_map(|f| OFFERS.map(|o| (f, o))) {
+                cells.extend([true, false].map(|has| cell(phase, family, offer, has)));
+            }
+        }
+        cells.sort();
+        for (n, phase, family, offer, has) in cells.iter().take(4) {
+            let with = if *has { "with" } else { "without" };
+            println!("  {phase:?}, IPv{family}, {with} {offer}: {n}");
+        }
+        assert!(
+            self.failovers < SURE || cells[0].0 > 0,
+            "never: {:?}",
+            cells[0]
+        );
     }
 
     fn finish(self, began: Instant) {
@@ -103,6 +148,7 @@ fn random_failovers() {
         let seed = seed(table.cases, wanted, table.failovers);
         table.run(Scenario::new(seed), "");
     }
+    table.reached_all();
     table.finish(began);
 }
 
@@ -133,6 +179,17 @@ fn services_that_always_answer_alike() {
     while table.failovers < wanted && table.cases < 3 * wanted {
         let seed = seed(table.cases, wanted, table.failovers);
         table.run(Scenario::replay(seed), " --replay");
+    }
+    table.finish(began);
+}
+
+#[test]
+fn clients_that_have_no_more_to_ask() {
+    let (mut table, began) = (Table::default(), Instant::now());
+    let wanted = env("HOLDFAST_FAILOVERS", 10_000) / 5;
+    while table.failovers < wanted && table.cases < 3 * wanted {
+        let seed = seed(table.cases, wanted, table.failovers);
+        table.run(Scenario::half_closing(seed), " --half-close");
     }
     table.finish(began);
 }
