@@ -23,7 +23,6 @@ use crate::net::timer::Timer;
 use crate::net::work::Housekeeping;
 use crate::path::{address, Ends};
 use crate::services::{Services, DEFAULT};
-use core::ops::ControlFlow;
 use kernel::new_mutex;
 use kernel::prelude::*;
 use kernel::sync::atomic::{ordering::Relaxed, Atomic};
@@ -286,16 +285,10 @@ impl Namespace {
         });
     }
 
-    /// Calls `f` for each flow. Process context; `f` must not sleep.
-    pub(crate) fn each(&self, mut f: impl FnMut(&Entry)) {
-        let Ok(mut walk) = self.flows.walk() else {
-            self.count(Counter::NoMemory);
-            return;
-        };
-        let _ = walk.for_each(|entry| {
-            f(entry);
-            ControlFlow::<()>::Continue(())
-        });
+    /// Calls `f` for each flow. Process context; `f` must not sleep. It cannot fail: who asks
+    /// whether a flow needs us must not hear "no" because memory is short.
+    pub(crate) fn each(&self, f: impl FnMut(&Entry)) {
+        self.flows.for_each(f);
     }
 
     /// Lets `decide` change a flow without a packet and does what it asks for. Softirq or process
@@ -369,23 +362,15 @@ impl Namespace {
 
     /// Forgets all flows: nobody makes new ones any more. Sleeps.
     pub(crate) fn forget_flows(&self) {
-        loop {
-            let Ok(mut walk) = self.flows.walk() else {
-                return;
-            };
-            while let Some(entry) = walk.next() {
-                {
-                    let mut state = entry.state.lock();
-                    let held = core::mem::take(&mut state.held);
-                    self.remove(&entry, &mut state);
-                    drop(state);
-                    drop(held);
-                }
+        while !self.flows.is_empty() {
+            self.flows.for_each_owned(|entry| {
+                let mut state = entry.state.lock();
+                let held = core::mem::take(&mut state.held);
+                self.remove(&entry, &mut state);
+                drop(state);
+                drop(held);
                 Timer::shutdown_sync(&*entry);
-            }
-            if self.flows.is_empty() {
-                return;
-            }
+            });
         }
     }
 

@@ -17,8 +17,8 @@
 
 use super::{bindings, work::cond_resched};
 use core::{
+    cell::Cell,
     marker::{PhantomData, PhantomPinned},
-    ops::ControlFlow,
     ptr::NonNull,
 };
 use kernel::{
@@ -361,14 +361,90 @@ impl<T: HasLink<ID>, const ID: u64> RhashTable<T, ID> {
         self.len() == 0
     }
 
-    /// A walk over all entries. Process context; allocates, may sleep.
-    pub(crate) fn walk(&self) -> Result<Walk<&Self, T, ID>> {
-        // SAFETY: The reference keeps the table where it is.
-        unsafe { Walk::new(self, self) }
+    /// Calls `f` for each entry. Process context. It needs no memory, so that nobody goes without an
+    /// answer for want of it: what is asked may be whether a flow would break.
+    ///
+    /// `f` runs under the RCU read lock: it must not sleep. Between groups of entries the lock is
+    /// released and other tasks may run. What is seen, and how often: see [`Walk`].
+    pub(crate) fn for_each(&self, mut f: impl FnMut(&T)) {
+        const GROUP: usize = 64;
+        self.in_parts(GROUP, &mut f, cond_resched);
     }
 
-    /// As [`RhashTable::walk`], but keeps the owner of the table instead of borrowing it, so that it can wait
-    /// between the parts of a netlink dump. `table` says where in the owner the table is.
+    /// As [`RhashTable::for_each`], but `f` may sleep, as it has a reference of its own.
+    pub(crate) fn for_each_owned(&self, mut f: impl FnMut(ARef<T>)) {
+        let next = Cell::new(None);
+        self.in_parts(
+            1,
+            |entry| next.set(Some(entry.into())),
+            || {
+                if let Some(entry) = next.take() {
+                    f(entry);
+                }
+            },
+        );
+    }
+
+    /// Calls `f` for all entries, and `between` after each `n` of them and at the end.
+    fn in_parts(&self, n: usize, mut f: impl FnMut(&T), mut between: impl FnMut()) {
+        // It stays where it is: C has its address until the end of this function.
+        let iter = Opaque::uninit();
+        // SAFETY: The table is initialised, and borrowed until after `rhashtable_walk_exit()`.
+        unsafe { bindings::rhashtable_walk_enter(self.ht.get(), iter.get()) };
+        loop {
+            // SAFETY: Initialised above, for this table.
+            let (more, _) = unsafe { Self::part(iter.get(), n, &mut f) };
+            between();
+            if !more {
+                break;
+            }
+        }
+        // SAFETY: As above; nobody uses it afterwards.
+        unsafe { bindings::rhashtable_walk_exit(iter.get()) };
+    }
+
+    /// Calls `f` for up to `n` entries. Returns whether there may be more, and whether the walk had to
+    /// begin again.
+    ///
+    /// # Safety
+    ///
+    /// `iter` must have been initialised by `rhashtable_walk_enter()` for a table of this type, which
+    /// is there until afterwards.
+    unsafe fn part(
+        iter: *mut bindings::rhashtable_iter,
+        n: usize,
+        mut f: impl FnMut(&T),
+    ) -> (bool, bool) {
+        // SAFETY: By the contract of this function. This takes the RCU read lock, released below.
+        let mut restarted = unsafe { bindings::rhashtable_walk_start_check(iter) } != 0;
+        let (mut more, mut seen) = (true, 0);
+        while more && seen < n {
+            // SAFETY: By the contract of this function, between start and stop.
+            match from_err_ptr(unsafe { bindings::rhashtable_walk_next(iter) }) {
+                Ok(link) => match NonNull::new(link) {
+                    None => more = false,
+                    Some(link) => {
+                        seen += 1;
+                        // SAFETY: A link of the table, found under the RCU read lock, which is
+                        // held until after `f`.
+                        f(unsafe { Self::entry(link) });
+                    }
+                },
+                // The only error is EAGAIN: the iterator is at the begin of a new table.
+                Err(_) => restarted = true,
+            }
+        }
+        // SAFETY: Started above.
+        unsafe { bindings::rhashtable_walk_stop(iter) };
+        (more, restarted)
+    }
+
+    /// A walk over all entries that keeps the owner of the table, so that it can wait between the
+    /// parts of a netlink dump. `table` says where in the owner the table is. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
     pub(crate) fn walk_of<O: Send + Sync + 'static>(
         owner: Arc<O>,
         table: impl FnOnce(&O) -> &Self,
@@ -422,8 +498,8 @@ impl<T: HasLink<ID>, const ID: u64> PinnedDrop for RhashTable<T, ID> {
     }
 }
 
-/// A walk over the entries of a table, for dumps and for sweeping. Process context only: the lock
-/// of the walkers is not one for softirqs.
+/// A walk over the entries of a table that can be interrupted, for dumps. Process context only: the
+/// lock of the walkers is not one for softirqs.
 ///
 /// An entry that is there all the time is seen at least once. It may be seen again if the table
 /// is resized meanwhile; see [`Walk::restarted`].
@@ -466,73 +542,18 @@ impl<H, T: HasLink<ID>, const ID: u64> Walk<H, T, ID> {
     #[allow(clippy::should_implement_trait)]
     pub(crate) fn next(&mut self) -> Option<ARef<T>> {
         let mut next = None;
-        let _ = self.part(1, |entry| {
-            next = Some(entry.into());
-            ControlFlow::Continue::<()>(())
-        });
+        // SAFETY: By the type invariant.
+        let (_, restarted) = unsafe {
+            RhashTable::<T, ID>::part(self.iter.get(), 1, |entry| next = Some(entry.into()))
+        };
+        self.restarted |= restarted;
         next
-    }
-
-    /// Calls `f` for the rest of the entries, or until it breaks.
-    ///
-    /// `f` runs under the RCU read lock: it must not sleep. Between groups of entries the lock is
-    /// released and other tasks may run.
-    pub(crate) fn for_each<B>(
-        &mut self,
-        mut f: impl FnMut(&T) -> ControlFlow<B>,
-    ) -> ControlFlow<B> {
-        const GROUP: usize = 64;
-        while self.part(GROUP, &mut f)? {
-            cond_resched();
-        }
-        ControlFlow::Continue(())
     }
 
     /// Whether the walk had to begin again since this was last asked, because the table was
     /// resized. A dump says so to its reader.
     pub(crate) fn restarted(&mut self) -> bool {
         core::mem::take(&mut self.restarted)
-    }
-
-    /// Calls `f` for up to `n` entries. Returns whether there may be more.
-    fn part<B>(
-        &mut self,
-        n: usize,
-        mut f: impl FnMut(&T) -> ControlFlow<B>,
-    ) -> ControlFlow<B, bool> {
-        let iter = self.iter.get();
-        // SAFETY: By the type invariant. This takes the RCU read lock, released below.
-        if unsafe { bindings::rhashtable_walk_start_check(iter) } != 0 {
-            self.restarted = true;
-        }
-        let mut flow = ControlFlow::Continue(true);
-        let mut seen = 0;
-        while seen < n {
-            // SAFETY: By the type invariant, between start and stop.
-            match from_err_ptr(unsafe { bindings::rhashtable_walk_next(iter) }) {
-                Ok(link) => match NonNull::new(link) {
-                    None => {
-                        flow = ControlFlow::Continue(false);
-                        break;
-                    }
-                    Some(link) => {
-                        seen += 1;
-                        // SAFETY: A link of the table, found under the RCU read lock, which is
-                        // held until after `f`.
-                        let entry = unsafe { RhashTable::<T, ID>::entry(link) };
-                        if let ControlFlow::Break(b) = f(entry) {
-                            flow = ControlFlow::Break(b);
-                            break;
-                        }
-                    }
-                },
-                // The only error is EAGAIN: the iterator is at the begin of a new table.
-                Err(_) => self.restarted = true,
-            }
-        }
-        // SAFETY: Started above.
-        unsafe { bindings::rhashtable_walk_stop(iter) };
-        flow
     }
 }
 
