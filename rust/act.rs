@@ -90,6 +90,7 @@ impl Deferred {
         }
         if fx.discard {
             self._drop = core::mem::take(&mut state.held);
+            namespace.freed(self._drop.len());
         }
         keep_books(namespace, state, before);
         if fx.notify {
@@ -194,7 +195,10 @@ impl Deferred {
                     namespace.count(why);
                     true
                 }
-                Err(_) => false,
+                Err(why) => {
+                    namespace.count_error(why);
+                    true
+                }
             };
             if !kept {
                 namespace.count(Counter::NoMemory);
@@ -229,7 +233,9 @@ impl Deferred {
         }
         for packet in core::mem::take(&mut self.go) {
             // It fails only when the hooks are going, which frees the packet.
-            let _ = packet.resume();
+            if packet.resume().is_err() {
+                namespace.freed(1);
+            }
         }
         if let Some(notice) = self.notify.take() {
             notice.send(net);

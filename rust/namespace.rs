@@ -102,6 +102,20 @@ impl Namespace {
         self.counters.inc(counter);
     }
 
+    /// Counts what came of an error on the way of a packet.
+    pub(crate) fn count_error(&self, why: Error) {
+        self.count(if why == ENOMEM {
+            Counter::NoMemory
+        } else {
+            Counter::Malformed
+        });
+    }
+
+    /// Counts `n` held packets that are freed.
+    pub(crate) fn freed(&self, n: usize) {
+        self.counters.add(Counter::HeldFreed, n as u64);
+    }
+
     /// What `change` makes of the services.
     pub(crate) fn with_services<R>(
         &self,
@@ -185,7 +199,7 @@ impl Namespace {
                 return None;
             }
             Phase::Opening if self.openings.load(Relaxed) >= MAX_OPENINGS => {
-                self.count(Counter::FlowLimit);
+                self.count(Counter::OpeningLimit);
                 return None;
             }
             _ => {}
@@ -206,8 +220,12 @@ impl Namespace {
                 Some(entry)
             }
             Err(InsertError::Exists(other)) => Some(other.into()),
-            Err(InsertError::Failed(_)) => {
-                self.count(Counter::FlowLimit);
+            Err(InsertError::Failed(why)) => {
+                self.count(if why == ENOMEM {
+                    Counter::NoMemory
+                } else {
+                    Counter::FlowLimit
+                });
                 None
             }
         }
@@ -219,6 +237,7 @@ impl Namespace {
             return;
         }
         state.gone = true;
+        self.freed(state.held.len());
         state.held = KVec::new();
         state.pin = None;
         self.leaves(state.flow.phase());
@@ -368,6 +387,7 @@ impl Namespace {
                 let held = core::mem::take(&mut state.held);
                 self.remove(&entry, &mut state);
                 drop(state);
+                self.freed(held.len());
                 drop(held);
                 Timer::shutdown_sync(&*entry);
             });
@@ -379,7 +399,9 @@ impl Namespace {
     pub(crate) fn let_go_of(&self, ifindex: u32) {
         self.each(|entry| {
             let mut state = entry.state.lock();
+            let before = state.held.len();
             state.held.retain(|packet| !packet.uses_device(ifindex));
+            self.freed(before - state.held.len());
             if state.ifindex == ifindex {
                 state.ifindex = 0;
             }

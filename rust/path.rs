@@ -247,8 +247,12 @@ impl Path {
             self.namespace.count(Counter::ChecksumBad);
             return Admission::Stranger;
         }
-        let Ok(flags) = show_at(packet, *at, |p| p.flags()) else {
-            return Admission::Stranger;
+        let flags = match show_at(packet, *at, |p| p.flags()) {
+            Ok(flags) => flags,
+            Err(why) => {
+                self.namespace.count_error(why);
+                return Admission::Stranger;
+            }
         };
         // A flow is made where it is handed over: moved about, it would lie on the stack twice.
         if flags & (tcp::SYN | tcp::ACK | tcp::RST | tcp::FIN) == tcp::SYN {
@@ -257,7 +261,11 @@ impl Path {
             });
             return match begun {
                 Ok(Some(entry)) => Admission::Flow(entry),
-                _ => Admission::Stranger,
+                Ok(None) => Admission::Stranger,
+                Err(why) => {
+                    self.namespace.count_error(why);
+                    Admission::Stranger
+                }
             };
         }
         if !self.is_orphan(packet, key, flags, env, at) {
@@ -428,11 +436,14 @@ impl Path {
                     }
                     verdict
                 }
-                Err((packet, _)) => packet.swallow(),
+                Err((packet, _)) => {
+                    namespace.count(Counter::HoldFailed);
+                    packet.swallow()
+                }
             },
             // Without memory for its headers it cannot be translated.
-            Err(_) => {
-                namespace.count(Counter::NoMemory);
+            Err(why) => {
+                namespace.count_error(why);
                 packet.swallow()
             }
         }
@@ -470,9 +481,11 @@ impl Path {
             );
             true
         });
-        if translated == Ok(true) {
-            self.namespace.count(Counter::IcmpTranslated);
-        }
+        self.namespace.count(if translated == Ok(true) {
+            Counter::IcmpTranslated
+        } else {
+            Counter::IcmpUntranslated
+        });
         packet.accept()
     }
 }

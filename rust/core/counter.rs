@@ -45,7 +45,7 @@ counters! {
     FlowOpened "flow_opened" "Connections whose handshake was seen."
     FlowClosed "flow_closed" "Connections that ended, by FIN or reset."
     FlowExpired "flow_expired" "Flows forgotten because no local socket has them any more."
-    FlowLimit "flow_limit" "Connections not protected because the flow table is full."
+    FlowLimit "flow_limit" "Connections not protected because the flow table is full; packets of orphans are dropped."
     NoMemory "no_memory" "Times that memory was short: what it was for went on unprotected or was dropped."
     HandshakeTimeout "handshake_timeout" "Connections whose SYN was not answered in time."
     ChecksumBad "checksum_bad" "Packets to a service whose TCP checksum was wrong; left to the stack."
@@ -94,6 +94,12 @@ counters! {
     WouldCatch "would_catch" "Packets to an observed service without local socket; the stack answers them."
     GhostDirected "ghost_directed" "Packets of ghosts that were given to another listener than the service's own."
     Replayed "replayed" "Answers of which a ghost was to discard what the client has already."
+    OpeningLimit "opening_limit" "Connections not protected because too many handshakes are under way."
+    HoldFailed "hold_failed" "Packets dropped because they could not be held; the sender repeats them."
+    HeldFreed "held_freed" "Held packets freed with their flow, device, namespace or server."
+    SackRemoved "sack_removed" "Packets from which SACK blocks were taken that the other side would misread."
+    TimestampRaised "timestamp_raised" "Packets overtaken while they were held, whose timestamp was raised."
+    IcmpUntranslated "icmp_untranslated" "ICMP errors whose quotation could not be translated; passed as they are."
 }
 
 impl Counter {
@@ -122,5 +128,17 @@ mod tests {
             assert!(Counter::ALL[..i].iter().all(|d| d.name() != c.name()));
         }
         assert_eq!(Counter::from_raw(Counter::COUNT as u16), None);
+    }
+
+    #[test]
+    fn the_page_of_counters_has_each_once() {
+        let page = include_str!("../../Documentation/counters.md");
+        for counter in Counter::ALL {
+            let number = *counter as usize;
+            let row = std::format!("| {number} | `{}` | {} |", counter.name(), counter.doc());
+            assert!(page.lines().any(|l| l == row), "counters.md lacks: {row}");
+        }
+        let numbered = |l: &&str| l.starts_with("| ") && l.as_bytes()[2].is_ascii_digit();
+        assert_eq!(page.lines().filter(numbered).count(), Counter::COUNT);
     }
 }

@@ -99,7 +99,7 @@ impl Flow {
             }
         }
         match self.splice.c2s(p) {
-            Ok(()) => Verdict::Accept,
+            Ok(_) => Verdict::Accept,
             Err(refused) => Verdict::Drop(refused.counter()),
         }
     }

@@ -55,7 +55,11 @@ impl Flow {
             }
         }
         match self.splice.c2s(p) {
-            Ok(()) => Verdict::Accept,
+            Ok(false) => Verdict::Accept,
+            Ok(true) => {
+                fx.count(Counter::SackRemoved);
+                Verdict::Accept
+            }
             Err(refused) => Verdict::Drop(refused.counter()),
         }
     }
@@ -100,6 +104,7 @@ impl Flow {
             p.set_window(u16::try_from(window).unwrap_or(u16::MAX));
             fx.count(Counter::AckCapped);
         }
+        let mut removed = false;
         for i in (0..p.options().sack().len()).rev() {
             let Some((left, right)) = p.options().sack().get(i).copied() else {
                 continue;
@@ -110,8 +115,11 @@ impl Flow {
             if sent.nearest(Seq::new(left)) < sent {
                 p.set_sack(i, left, sent.seq().raw());
             } else {
-                p.remove_sack_block(i);
+                removed |= p.remove_sack_block(i);
             }
+        }
+        if removed {
+            fx.count(Counter::SackRemoved);
         }
     }
 
@@ -336,6 +344,7 @@ impl Flow {
             if tsval != self.clock.sent && (env.policy.protect || self.depends_on_us()) {
                 // It was held, and overtaken: PAWS would drop it now (RFC 7323, section 5).
                 p.set_timestamps(self.clock.sent, tsecr);
+                fx.count(Counter::TimestampRaised);
             }
         }
         let verdict = match word {
@@ -383,7 +392,9 @@ impl Flow {
         }
         if let Some(gate) = self.c2s.gate.position() {
             // Also where a gap ends at the gate.
-            remove_sack_beyond(p, gate);
+            if remove_sack_beyond(p, gate) {
+                fx.count(Counter::SackRemoved);
+            }
         }
         let (low, lowered) = self.c2s.gate.apply(word);
         if !lowered {
@@ -589,11 +600,14 @@ fn packet_log(kind: Kind, p: &Packet<'_>, pos: u64, ack: u64) -> Log {
     log
 }
 
-fn remove_sack_beyond(p: &mut Packet<'_>, gate: Pos<C2s>) {
+/// Returns whether there was a block to remove.
+fn remove_sack_beyond(p: &mut Packet<'_>, gate: Pos<C2s>) -> bool {
+    let mut removed = false;
     for i in (0..p.options().sack().len()).rev() {
         let beyond = |(_, right): &(u32, u32)| Seq::<Client, C2s>::new(*right).after(gate.seq());
         if p.options().sack().get(i).is_some_and(beyond) {
-            p.remove_sack_block(i);
+            removed |= p.remove_sack_block(i);
         }
     }
+    removed
 }

@@ -386,13 +386,15 @@ impl Splice {
         }
     }
 
-    /// Translates a packet of the client for the local socket.
+    /// Translates a packet of the client for the local socket. Returns whether it lost SACK blocks,
+    /// of bytes that this socket has not sent or is told by the acknowledgement.
     ///
     /// # Errors
     /// [`Refuse::Signed`], and the packet is unchanged.
-    pub fn c2s(&self, p: &mut Packet<'_>) -> Result<(), Refuse> {
+    pub fn c2s(&self, p: &mut Packet<'_>) -> Result<bool, Refuse> {
+        let mut removed = false;
         if self.is_identity() {
-            return Ok(());
+            return Ok(removed);
         }
         if p.options().signed() {
             return Err(Refuse::Signed);
@@ -405,7 +407,7 @@ impl Splice {
             let local = self.ack_to_local(ack);
             raised = local.since(self.s2c.delta.to_local(ack)).max(0) as u32;
             p.set_ack(local.raw());
-            self.sack_to_local(p, Some(local).filter(|_| raised > 0));
+            removed = self.sack_to_local(p, Some(local).filter(|_| raised > 0));
             if let Some((tsval, tsecr)) = p.options().ts {
                 p.set_timestamps(tsval, self.tsecr_to_local(tsecr));
             }
@@ -414,7 +416,7 @@ impl Splice {
             p.set_window(self.window_c2s.apply_less(p.window(), raised));
         }
         self.rewrite_c2s.apply(p);
-        Ok(())
+        Ok(removed)
     }
 
     /// Whether [`Splice::s2c`] would translate this packet.
@@ -496,9 +498,10 @@ impl Splice {
     }
 
     /// `raised`: the acknowledgement, if it was raised. A block at it is removed, too: the
-    /// local socket would take it for reneging (`tcp_check_sack_reneging`).
-    fn sack_to_local(&self, p: &mut Packet<'_>, raised: Option<Seq<Local, S2c>>) {
-        let mut i = 0;
+    /// local socket would take it for reneging (`tcp_check_sack_reneging`). Returns whether there
+    /// was one to remove.
+    fn sack_to_local(&self, p: &mut Packet<'_>, raised: Option<Seq<Local, S2c>>) -> bool {
+        let (mut i, mut removed) = (0, false);
         while let Some((left, right)) = p.options().sack().get(i).copied() {
             let mut left = self.s2c.local(Seq::new(left));
             let right = self.s2c.local_end(Seq::new(right));
@@ -510,9 +513,10 @@ impl Splice {
                 p.set_sack(i, left.raw(), right.raw());
                 i += 1;
             } else {
-                p.remove_sack_block(i);
+                removed |= p.remove_sack_block(i);
             }
         }
+        removed
     }
 
     fn sack_to_client(&self, p: &mut Packet<'_>) {

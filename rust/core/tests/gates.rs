@@ -35,6 +35,9 @@ fn blocks_beyond_the_ack_gate_are_removed() {
         [(C - 300, C - 200)],
         "the client must keep all from the gate on"
     );
+    assert!(counted(&out.fx, Counter::SackRemoved));
+    let out = rig.service(tcp(S, C + 20).sack(&blocks[1..2])).accepted();
+    assert!(!counted(&out.fx, Counter::SackRemoved));
 }
 
 #[test]
@@ -168,6 +171,7 @@ fn who_gives_up_opens_the_ack_gate_aloud() {
     let (_, fx) = rig.act(|f, _, fx| f.unprotect(fx));
     assert_eq!(told(&fx).ack, C + 100);
     assert_eq!(logged(&fx, Kind::Unprotected).len(), 1);
+    assert!(counted(&fx, Counter::Declined));
 
     let mut rig = answered_eagerly();
     let (_, fx) = rig.act(|f, env, fx| f.reader_gone(env, fx));
@@ -249,4 +253,21 @@ fn a_reset_does_not_overtake_what_is_held() {
     rig.service(tcp(S + 500, C + 100).flags(flags::RST | flags::ACK))
         .accepted();
     assert_eq!(rig.flow.phase(), Phase::Closing);
+}
+
+#[test]
+fn a_request_that_is_too_long_is_not_held() {
+    let mut rig = Rig::open();
+    rig.env.policy.request_limit = 100;
+    let out = rig.client(tcp(C, S).len(100)).accepted();
+    assert!(!counted(&out.fx, Counter::RequestTooLong));
+    ack_all(&mut rig);
+    let out = rig.client(tcp(C + 100, S).len(1)).accepted();
+    assert!(counted(&out.fx, Counter::RequestTooLong));
+    assert_eq!(rig.ack_gate(), None);
+    let out = rig.service(tcp(S, C + 101)).accepted();
+    assert_eq!(out.ack, C + 101);
+    // Once a request.
+    let out = rig.client(tcp(C + 101, S).len(1)).accepted();
+    assert!(!counted(&out.fx, Counter::RequestTooLong));
 }

@@ -56,6 +56,7 @@ fn a_lost_part_of_the_prefix_comes_again_while_the_server_goes_on() {
         prefix(&out.fx),
         [(S + 1200, 1200, 1200), (S + 2400, 2400, 600)]
     );
+    assert!(counted(&out.fx, Counter::PrefixAgain));
     // The server's own bytes arrived with it.
     let out = rig.client(client(3500)).accepted();
     assert_eq!(rig.flow.phase(), Phase::Open);
@@ -115,6 +116,7 @@ fn a_block_at_a_raised_acknowledgement_is_removed() {
         (out.ack, &out.sack[..]),
         (L + 200, &[(L + 450, L + 500)][..])
     );
+    assert!(counted(&out.fx, Counter::SackRemoved));
     let out = rig
         .client(tcp(C, S + 40).sack(&[(S + 50, S + 300)]))
         .accepted();
@@ -170,6 +172,7 @@ fn blocks_of_the_dead_servers_bytes_are_cut() {
     let out = ahead().client(tcp(C, S + 100).sack(&blocks)).accepted();
     assert_eq!(out.ack, L + 300);
     assert_eq!(out.sack, [(L + 400, L + 500), (L + 320, L + 350)]);
+    assert!(counted(&out.fx, Counter::SackRemoved));
 }
 
 #[test]

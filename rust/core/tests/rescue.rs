@@ -9,7 +9,7 @@ use super::super::rescue::Misfit;
 use super::super::ring::Kind;
 use super::super::seq::Seq;
 use super::super::wire::{flags, Dir};
-use super::kit::{at, emitted, logged, tcp, told, Rig, Tcp, C, L, S};
+use super::kit::{at, counted, emitted, logged, tcp, told, Rig, Tcp, C, L, S};
 use std::vec;
 use std::vec::Vec;
 
@@ -296,4 +296,16 @@ fn another_server_is_asked_at_once_and_elsewhere() {
     let old = rig.claim(0);
     let (late, _) = rig.act(|f, env, fx| f.recover(&old, at(S), 0, 1, env, fx));
     assert_eq!(late, Err(Misfit::Phase));
+}
+
+#[test]
+fn an_orphan_without_verdict_is_left_to_the_stack() {
+    let mut rig = Rig::orphan();
+    rig.client(tcp(C, S)).dropped(Counter::OrphanSwallowed);
+    assert_eq!(rig.flow.deadline(), Some(rig.env.now + 500));
+    let fx = rig.tick();
+    assert!(counted(&fx, Counter::VerdictTimeout));
+    assert_eq!(rig.flow.phase(), Phase::Passing);
+    rig.client(tcp(C, S)).accepted();
+    assert!(rig.tick().gone);
 }

@@ -81,7 +81,8 @@ fn a_second_syn_ack_with_another_number_counts() {
 fn a_handshake_without_answer_ends() {
     let mut rig = syn();
     assert_eq!(rig.flow.deadline(), Some(rig.env.now + 60_000));
-    assert!(rig.tick().gone);
+    let fx = rig.tick();
+    assert!(fx.gone && counted(&fx, Counter::HandshakeTimeout));
 }
 
 #[test]
@@ -225,9 +226,11 @@ fn what_was_held_does_not_turn_the_clients_clock_back() {
         .service(tcp(S, C + 100).window(2000).ts(960, 101))
         .accepted();
     assert_eq!(out.tsval(), 960, "it has overtaken what is held");
+    assert!(!counted(&out.fx, Counter::TimestampRaised));
     rig.commit(pos(S), Some(pos(S) + 500));
     let out = rig.service(head()).accepted();
     assert_eq!(out.ts, Some((960, 101)), "PAWS would drop it");
+    assert!(counted(&out.fx, Counter::TimestampRaised));
 }
 
 #[test]
