@@ -21,8 +21,9 @@ pub(crate) struct Entry {
     pub(crate) policy: Policy,
 }
 
-/// What a service has that says nothing else. The daemon's configuration has the same defaults
-/// (`Service` in its `config.rs`); why `hold_ms`: `Documentation/mechanisms/data-gate.md`.
+/// What a service has that says nothing else. The daemon says everything of each of its services; its
+/// defaults (`config.rs`) are these but for `verdict_ms`, as it knows how long it may take after a
+/// takeover. Why `hold_ms`: `Documentation/mechanisms/data-gate.md`.
 pub(crate) const DEFAULT: Policy = Policy {
     protect: true,
     strict: true,

@@ -1,10 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later OR MIT
 # holdfast-test: guest kernel=stock sample=debug timeout=240
-# The server dies between two requests, and in the head of a response (topology: lib/site.sh).
-#
-# Idle: three objects over one connection; a dies after the first, b after the second.
-# Head: the first bytes of a response leave a, the rest does not: the link towards the client
-# takes short packets only.
+# The server dies between two requests (topology: lib/site.sh): three objects over one connection;
+# a dies after the first, b after the second. In the head of a response: head.sh.
 set -euo pipefail
 . "$(dirname "$0")/lib/site.sh"
 

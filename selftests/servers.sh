@@ -4,9 +4,10 @@
 #
 #   port 80 nginx, 81 Apache, 82 lighttpd, on each node
 #
-# In the body: curl, wget, aria2 with four connections, a keep-alive client, and two TLS
-# endpoints in front of the site, nginx and HAProxy, which keep their connections to it.
-# Between two requests: the last three. In the head: curl, with segments of 100 bytes.
+# In the body: curl, wget, aria2 with four connections, and curl through two TLS endpoints in front
+# of the site, nginx and HAProxy. Between two requests: a keep-alive client, and those endpoints,
+# which keep their connections to the site. In the head: curl, with segments of 100 bytes. Small: not
+# each client with each server.
 set -euo pipefail
 . "$(dirname "$0")/lib/site.sh"
 lib=$(dirname "$0")/lib

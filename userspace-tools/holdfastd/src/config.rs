@@ -198,8 +198,8 @@ impl<'de> Deserialize<'de> for LocalServer {
     }
 }
 
-// The defaults of the module (`rust/services.rs`), always said, so that a value that was taken
-// out of the file does not stay in the module.
+// The defaults of the module (`rust/services.rs`) but for `verdict-ms`; always said, so that a value
+// that was taken out of the file does not stay in the module.
 fn hold_ms() -> u32 {
     1000
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later OR MIT
 
-//! Heartbeats and updates, forged, replayed, cut, too long and of another version. The way of
-//! records between nodes is in `holdfastd/src/link.rs`.
+//! Heartbeats and updates, forged, replayed, cut, too long and of another version. What
+//! spoils the link that records travel is `link.rs`.
 
 use holdfast_fuzz::{noise, number, run, spoil, spoiled, Rng};
 use holdfastd::membership::{Change, Membership, Time};
