@@ -64,7 +64,7 @@ fn head_of(mark: u32, most: u32, read: impl Fn(u32, &mut [u8]) -> bool) -> Optio
         }
         for byte in part {
             at += 1;
-            seen = seen << 8 | u32::from(*byte);
+            seen = (seen << 8) | u32::from(*byte);
             if at == WORD {
                 first = seen;
             }

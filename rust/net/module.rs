@@ -23,8 +23,8 @@ pub(crate) fn fits_kernel() -> Result {
     // one that the kernel was linked with and nothing writes to.
     let (wanted, found) = unsafe {
         (
-            CStr::from_ptr(bindings::hf_built_for().cast()),
-            CStr::from_ptr(bindings::hf_kernel_build().cast()),
+            CStr::from_char_ptr(bindings::hf_built_for().cast()),
+            CStr::from_char_ptr(bindings::hf_kernel_build().cast()),
         )
     };
     if wanted.is_empty() || wanted == found {

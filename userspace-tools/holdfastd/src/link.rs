@@ -575,7 +575,7 @@ mod tests {
         let opened = Channel::open(stream, &key, (&Hello::new("a"), true)).await;
         let (mut peer, _) = opened.unwrap();
         let mut out = Vec::new();
-        peer.seal_updates(&mut out, 1, vec![Update::Begin]).unwrap();
+        peer.seal_updates(&mut out, 1, vec![BEGIN]).unwrap();
         peer.write.write_all(&out).await.unwrap();
         let told = rx.recv().await.unwrap();
         assert!(matches!(told, LinkEvent::Told { .. }), "{told:?}");

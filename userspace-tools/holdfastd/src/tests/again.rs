@@ -43,10 +43,10 @@ fn told(from: (&str, &mut Engine<FakeKernel>), to: &mut [&mut Engine<FakeKernel>
 fn snapshot(e: &mut Engine<FakeKernel>) -> Vec<Record> {
     let record = |update| match update {
         Update::Put(bytes) => Some(Record::decode(&bytes, 0).unwrap()),
-        Update::Begin => None,
+        Update::Begin { .. } => None,
         other => panic!("{other:?}"),
     };
-    e.snapshot(0).1.into_iter().filter_map(record).collect()
+    e.snapshot(1, 0).1.into_iter().filter_map(record).collect()
 }
 
 /// A request at these positions and the head of its response.

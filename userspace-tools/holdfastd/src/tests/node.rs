@@ -151,7 +151,7 @@ impl Voice {
         };
         let _ = timeout(Duration::from_millis(10), hears).await;
         self.group.tick(self.began.elapsed());
-        let said = self.seal.seal(&self.group.beat("a").encode());
+        let said = self.seal.seal(&self.group.beat("a", true).encode());
         if aloud {
             self.socket.send_to(&said, self.to).await.unwrap();
         }

@@ -496,12 +496,15 @@ async fn an_idle_node_names_the_peer_whose_clock_is_another_one() {
             (-60_000, Some("behind")),
             (0, None),
         ] {
-            let mut about = Ready::default().about(&parsed);
+            let mut about = Ready::default().about(&parsed, true);
             if let Update::About { wall_ms, .. } = &mut about {
                 *wall_ms = wall_ms.saturating_add_signed(skew);
             }
-            let (peer, updates) = ("b".into(), vec![Update::Begin, about]);
-            let told = LinkEvent::Told { peer, updates };
+            let told = LinkEvent::Told {
+                peer: "b".into(),
+                conn: 1,
+                updates: vec![Update::Begin { boot: 1 }, about],
+            };
             a.events.send(told).await.unwrap();
             let named = async {
                 loop {

@@ -72,7 +72,7 @@ async fn heartbeats_of_nobody_and_those_that_were_heard_before_are_counted() {
             let ms = Duration::from_millis;
             let a = [("a".to_owned(), 0)];
             let mut of = Membership::new((name, 1), a, [], (ms(50), 3), (2, session), ms(0));
-            b.seal.seal(&of.beat("a").encode())
+            b.seal.seal(&of.beat("a", false).encode())
         };
         let mut forged = recorded.clone();
         *forged.last_mut().unwrap() ^= 1;
