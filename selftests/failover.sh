@@ -25,8 +25,7 @@ finished() {
 	same big "$SITE/$1"
 }
 
-in_ns client tcpdump -qni eth0 -w "$SITE/client.pcap" 'tcp[tcpflags] & tcp-syn != 0 or ip6' 2>/dev/null &
-until_true 10 test -e "$SITE/client.pcap"
+watch_begin
 
 download v4 "http://$V4/big"
 download v6 "http://[$V6]/big"
@@ -36,5 +35,6 @@ node_crash a
 until_true 10 owns b
 finished v4
 finished v6
+watch_end 2
 in_ns b holdfast stats | grep -E 'spliced|client_reset' || true
 echo "ok"

@@ -276,15 +276,28 @@ size_over() {
 	(($(stat -c %s "$1" 2>/dev/null || echo 0) > $2))
 }
 
-# A paced download of /big over both families that is to see no failure, and what its client's
-# kernel sees of connections: steady_begin. Then, how far both are: steady_at MIB. In the end,
-# one SYN and one SYN-ACK for each family and not a packet more of that kind: steady_end.
+# What the client's kernel sees of the begin and the end by reset of its connections: watch_begin. In
+# the end, one SYN and one SYN-ACK for each of N connections and not a packet more of that kind:
+# watch_end N.
+watch_begin() {
+	in_ns client tcpdump -qUni eth0 -w "$SITE/watch.pcap" \
+		'(host 10.0.0.9 or host fd00::9) and port 80 and
+		 (tcp[tcpflags] & (tcp-syn|tcp-rst) != 0 or (ip6[6] == 6 and ip6[53] & 6 != 0))' 2>/dev/null &
+	until_true 60 test -s "$SITE/watch.pcap"
+}
+
+watch_end() {
+	local packets
+	packets=$(tcpdump -nr "$SITE/watch.pcap" 2>/dev/null)
+	(($(wc -l <<<"$packets") == 2 * $1)) || fail "$packets"
+	[[ $packets != *"Flags [R"* ]] || fail "$packets"
+}
+
+# A paced download of /big over both families that is to see no failure, and nothing but that:
+# steady_begin. Then, how far both are: steady_at MIB. In the end: steady_end.
 steady_begin() {
 	local family
-	in_ns client tcpdump -qUni eth0 -w "$SITE/steady.pcap" \
-		'(host 10.0.0.9 or host fd00::9) and
-		 (tcp[tcpflags] & (tcp-syn|tcp-rst) != 0 or (ip6[6] == 6 and ip6[53] & 6 != 0))' 2>/dev/null &
-	until_true 60 test -s "$SITE/steady.pcap"
+	watch_begin
 	for family in V4 V6; do
 		in_ns client python3 "$LIB/steady.py" "${!family}" /big "$SITE/$family" 1500000 \
 			>"$SITE/$family.out" &
@@ -300,7 +313,7 @@ steady_at() {
 }
 
 steady_end() {
-	local family status longest packets
+	local family status longest
 	for family in V4 V6; do
 		wait "$(<"$SITE/$family.pid")" || fail "the download $family broke"
 		read -r status longest <"$SITE/$family.out"
@@ -308,7 +321,5 @@ steady_end() {
 		same big "$SITE/$family"
 		echo "$family: longest wait $longest ms"
 	done
-	packets=$(tcpdump -nr "$SITE/steady.pcap" 2>/dev/null)
-	(($(wc -l <<<"$packets") == 4)) || fail "$packets"
-	[[ $packets != *"Flags [R"* ]] || fail "$packets"
+	watch_end 2
 }
