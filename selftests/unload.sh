@@ -134,6 +134,7 @@ again
 echo "held packets, and their device and namespace go"
 hold
 ip -n lan link del dev port-a
+until_true 60 reached a held_freed 1
 refused "a reader of the log"
 ip netns pids a | xargs -r kill -9
 ip netns del a
