@@ -17,6 +17,7 @@ with Cluster() as cluster:
     farm.wait_for_owner("a")
 
     client = farm.client
+    farm.watch()
     downloads = {name: client.spawn(CURL.format(name, host)) for name, host in (("v4", V4), ("v6", f"[{V6}]"))}
     for name in downloads:
         client.until(f"test $(stat -c %s /tmp/{name}) -gt {SIZE // 4}")
@@ -40,3 +41,4 @@ with Cluster() as cluster:
     farm.wait_for_owner("a")
     assert again.wait(120).out == "1 200", again.out
     client.run(f"cmp /tmp/again {farm.folder}/wanted")
+    farm.check_watched(3)

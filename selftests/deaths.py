@@ -45,8 +45,13 @@ with Cluster() as cluster:
     farm.start()
     farm.wait_for_owner("a")
 
+    farm.watch()
+    downloads = 0
+
     def download():
         """A download that has begun."""
+        global downloads
+        downloads += 1
         client.run("rm -f /tmp/file")
         curl = client.spawn(f"exec curl -sS --limit-rate 3M -o /tmp/file -w '%{{num_connects}}' http://{V4}/file")
         client.until(f"test $(stat -c %s /tmp/file) -gt {SIZE // 4}")
@@ -56,6 +61,7 @@ with Cluster() as cluster:
         """It has ended well, on the connection on which it began."""
         assert curl.wait(120, check=False).out == "1", (name, curl.err)
         assert client.run("sha256sum </tmp/file").out == wanted, name
+        farm.check_watched(downloads)
 
     def settle(owner: str, other: str) -> None:
         """Wait until exactly one of the two has the address, and both are one group."""

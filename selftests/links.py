@@ -18,8 +18,13 @@ with Cluster() as cluster:
     farm.wait_for_owner("a")
     b.until("holdfast status -j | grep -Eq '\"linked\": ?true'")
 
+    farm.watch()
+    downloads = 0
+
     def download():
         """A download that has begun."""
+        global downloads
+        downloads += 1
         client.run("rm -f /tmp/file")
         curl = client.spawn(f"exec curl -sS --limit-rate 3M -o /tmp/file -w '%{{num_connects}}' http://{V4}/file")
         client.until(f"test $(stat -c %s /tmp/file) -gt {SIZE // 4}")
@@ -29,6 +34,7 @@ with Cluster() as cluster:
         """It has ended well, on the connection on which it began."""
         assert curl.wait(120, check=False).out == "1", curl.err
         assert client.run("sha256sum </tmp/file").out == wanted
+        farm.check_watched(downloads)
 
     # The link between the daemons alone is cut: a is silent, but its machine answers.
     curl = download()

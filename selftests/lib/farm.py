@@ -136,6 +136,17 @@ class Farm:
         self.servers[name].until(f"ip -o addr show dev eth0 | grep -q {V4}/ && ip -o addr show dev eth0 | grep -q {V6}/", timeout)
         self.client.until(f"ping -c1 -W1 {V4}", timeout)
 
+    def watch(self) -> None:
+        """Record what the client sees of the begin and the end by reset of its connections."""
+        kind = "tcp[tcpflags] & (tcp-syn|tcp-rst) != 0 or (ip6[6] == 6 and ip6[53] & 6 != 0)"
+        self.client.spawn(f"exec tcpdump -qUni eth0 -w /tmp/watch.pcap 'port 80 and ({kind})'")
+        self.client.until("test -s /tmp/watch.pcap")
+
+    def check_watched(self, connections: int) -> None:
+        """One SYN and one SYN-ACK for each connection since `watch`, and nothing more of that kind."""
+        packets = self.client.run("tcpdump -nr /tmp/watch.pcap 2>/dev/null").out.splitlines()
+        assert len(packets) == 2 * connections and not any("Flags [R" in p for p in packets), packets
+
     def events(self, name: str) -> list[dict]:
         """What the daemon of a server has said so far, oldest first."""
         lines = self.daemons[name].err.splitlines()
