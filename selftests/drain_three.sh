@@ -79,8 +79,12 @@ ask c undrain
 until_true 60 sees b c '"willing":true'
 until_true 60 drains b c
 steady_end
-ask b -j status | grep -q '"client_reset":[1-9]' && fail "a client was reset"
+# Two downloads, each over each of the three.
 for name in a b c; do
 	in_ns "$name" holdfast stats | grep -E 'spliced|client_reset|unlocated' || true
+	(($(count "$name" client_reset) == 0)) || fail "$name has reset a client"
+done
+for name in c b; do
+	reached "$name" spliced 2 || fail "$name has not continued both downloads"
 done
 echo "ok"
