@@ -68,6 +68,7 @@ in_ns masked nft -f - <<-NFT
 	table inet router {
 		chain forward {
 			type filter hook forward priority filter
+			ct state invalid tcp sport 80 tcp flags & (fin|syn|rst|ack) == ack meta length <= 72 counter drop
 			ct state invalid counter drop
 		}
 		chain out {
@@ -117,7 +118,12 @@ python3 "$lib/download.py" "$SITE/www" "$SITE/ready" "$SITE/go" "$SITE/b.log" <"
 matrix_crash a b $!
 in_ns mute nft list table inet mute | grep -E 'packets [1-9]' >/dev/null || fail "nothing was kept from the mute client"
 in_ns b holdfast stats | grep -E '^icmp_translated +[1-9]' >/dev/null || fail "the narrow link was never noticed"
-in_ns masked nft list table inet router | grep counter
+# Its conntrack finds no probe invalid, nor any other packet without bytes: each client behind it was
+# found by what it was asked.
+dropped=$(in_ns masked nft list table inet router | grep counter)
+echo "the router has dropped: $dropped"
+grep -q 'length <= 72 counter packets 0 ' <<<"$dropped" || fail "the router has dropped a probe"
+grep -E '^located .*(10\.0\.0\.18|fd00::18)' "$SITE/b.log" || fail "nobody behind it was asked"
 # A probe is near the byte that its client expects, also late in a download: what was under way when
 # the server died (a window, of twice the receive buffer of lib/matrix.py at most) and what the last
 # heartbeat did not tell yet.
