@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later OR MIT
-# holdfast-test: guest sample=stock,debug timeout=300
+# holdfast-test: guest sample=stock,debug timeout=480
 """Netlink requests of every wrong kind: attributes that are missing, there twice, too short, too
 long, out of range or nested wrongly, and noise; also by whoever has no right to ask. Errors say what
 is wrong, nobody sees another namespace, and the module goes when all is over. Most requests are in
@@ -195,7 +195,7 @@ def main() -> None:
     until, asked, answers = time.monotonic() + SECONDS, 0, Counter()
     granted: dict[str, set[str]] = {name: set() for name in SPEC.numbers}
     # For longer, where all is asked for and something is still missing.
-    while (now := time.monotonic()) < until or (FULL and now < until + 2 * SECONDS and not all(granted.values())):
+    while (now := time.monotonic()) < until or (FULL and now < until + 60 and not all(granted.values())):
         ask, service = request()
         what = f"{ask.name} {ask.data.hex()}"
         error, said, replies = family.ask(ask.number, ask.data, dump=ask.dump, version=RNG.choice([1, 1, 1, 0, 255]))
