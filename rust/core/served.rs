@@ -181,13 +181,16 @@ impl Flow {
                 fx.count(Counter::AckGateAdvanced);
             }
             self.log_c2s(p, pos, end, env, fx);
+        } else if fin
+            && end < self.c2s.acked
+            && self.c2s.gate.retransmission(self.c2s.next, env.now)
+        {
+            fx.count(Counter::AckGateAdvanced);
         }
         if fin && end >= self.c2s.next && self.c2s.fin.is_none() {
+            // It is held as a byte of the request would be: an acknowledgement of it is one of them all.
             self.c2s.fin = Some(end);
             self.c2s.next = end.plus(1);
-            // A client that closes must learn that it was heard.
-            self.c2s.gate.open();
-            self.shadow.open_ack();
         }
     }
 

@@ -72,6 +72,41 @@ fn a_retransmission_of_lost_bytes_gives_no_byte() {
     assert!(!counted(&out.fx, Counter::AckGateAdvanced));
 }
 
+/// The client has closed its direction behind its request, and the local socket has all of it.
+fn half_closed() -> Rig {
+    let mut rig = Rig::asked();
+    rig.client(tcp(C + 100, S).fin().ts(101, 900)).accepted();
+    let out = rig.service(tcp(S, C + 101).window(1000)).accepted();
+    assert_eq!(out.ack, C, "who forgets the FIN has forgotten the request");
+    rig
+}
+
+#[test]
+fn a_fin_behind_the_request_is_held_with_it() {
+    let mut rig = half_closed();
+    assert_eq!(rig.ack_gate(), Some(pos(C)));
+    assert_eq!(told(&rig.commit(pos(S), None)).ack, C + 101);
+}
+
+#[test]
+fn a_fin_that_comes_again_and_again_is_let_go() {
+    let mut rig = half_closed();
+    let again = tcp(C + 100, S).fin().ts(101, 900);
+    rig.client(again.clone()).accepted();
+    assert_eq!(rig.ack_gate(), Some(pos(C)), "a copy of the network");
+    rig.wait(150);
+    for n in 1..=100 {
+        rig.client(tcp(C, S).len(100).ts(101, 900)).accepted();
+        assert_eq!(rig.ack_gate(), Some(pos(C) + n));
+    }
+    for _ in 0..7 {
+        rig.client(again.clone()).accepted();
+        assert_eq!(rig.ack_gate(), Some(pos(C) + 100));
+    }
+    rig.client(again).accepted();
+    assert_eq!(rig.ack_gate(), None);
+}
+
 #[test]
 fn a_probe_of_the_local_socket_reaches_the_client() {
     // Both the keep-alive and the zero window probe have an old number, and no bytes.

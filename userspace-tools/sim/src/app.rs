@@ -422,8 +422,7 @@ impl Client {
             let data = sock.read(1 << 16);
             self.take(&data, objects, now);
         }
-        let over = self.stage == Stage::Closing || self.half_close && self.satisfied();
-        if sock.at_end() && !over {
+        if sock.at_end() && !self.has_closed() {
             self.wrong.get_or_insert_with(|| CLOSED_EARLY.into());
         }
     }
@@ -433,6 +432,11 @@ impl Client {
         if self.half_close && self.rest.is_none() && self.at + 1 == self.requests.len() {
             sock.close();
         }
+    }
+
+    /// Whether it has closed its direction, and waits for nothing more.
+    pub fn has_closed(&self) -> bool {
+        self.stage == Stage::Closing || self.half_close && self.satisfied()
     }
 
     /// Whether it has still to read what has come, though both directions are closed.

@@ -58,7 +58,8 @@ fn unanswered(record: &Record, request: &[u8], at: u64, word: Word) -> Plan {
         };
     }
     let c2s_next = record.request_end();
-    if word.seq.wrapping_sub(c2s_next as u32) as i32 > 0 {
+    if word.seq.wrapping_sub(c2s_next as u32) as i32 > 1 {
+        // More of it, or another one; one alone is a FIN.
         return Plan::Refuse(Refusal::RequestLost);
     }
     if !matches!(parse_request(request), Ok(Parsed::Head(_))) {

@@ -295,7 +295,9 @@ fn a_request_without_response_is_held_by_the_client_or_sent_again() {
         plan(&r, word(START + 1, r.request_end())),
         Plan::Refuse(Refusal::Ahead)
     );
-    let lost = plan(&r, word(START, r.request_end() + 1));
+    let closed = plan(&r, word(START, r.request_end() + 1));
+    assert!(matches!(closed, Plan::Ask(_)), "a FIN");
+    let lost = plan(&r, word(START, r.request_end() + 2));
     assert_eq!(lost, Plan::Refuse(Refusal::RequestLost));
 }
 

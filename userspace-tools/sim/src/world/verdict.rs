@@ -3,7 +3,7 @@
 //! How a connection has ended, if it has.
 
 use super::{Outcome, World};
-use crate::app::{Stage, CLOSED_EARLY};
+use crate::app::CLOSED_EARLY;
 use crate::tcp::State;
 
 /// Virtual microseconds after which a connection counts as stalled.
@@ -32,13 +32,15 @@ impl World {
             }
             return Some(Outcome::Wrong(w.clone()));
         }
+        // What has come before the end, or a reset, is still read.
+        let reads_on = self.client.reads_on(&self.sock);
         if self.sock.state == State::TimeWait && self.client.satisfied() {
             return Some(Outcome::Complete);
         }
-        if self.sock.state == State::TimeWait && !self.client.reads_on(&self.sock) {
+        if self.sock.state == State::TimeWait && !reads_on {
             return Some(Outcome::Wrong("closed before everything came".into()));
         }
-        if let Some(why) = self.sock.failed {
+        if let Some(why) = self.sock.failed.filter(|_| !reads_on) {
             let why = format!(
                 "{why}; {:?}",
                 self.daemons
@@ -61,7 +63,7 @@ impl World {
         if process && !stalled && self.nodes.iter().any(|n| n.counts[timeout] > 0) {
             return Outcome::Excused("held too long");
         }
-        if self.client.stage == Stage::Closing && self.client.satisfied() && !stalled {
+        if self.client.has_closed() && self.client.satisfied() && !stalled {
             return Outcome::Excused("reset in teardown");
         }
         // Nobody knows whether the response before was over when the client asked for the next.
