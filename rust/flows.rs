@@ -16,6 +16,7 @@
 //! When a namespace ends, all entries leave the table and their timers are shut down; once the
 //! readers are gone, so are the entries.
 
+use crate::hcore::brief::Briefed;
 use crate::hcore::flow::Flow;
 use crate::hcore::wire::Key;
 use crate::namespace::Namespace;
@@ -31,6 +32,9 @@ use kernel::sync::{aref::ARef, rcu, Arc};
 /// Most packets that one flow holds: the first window of a response (RFC 6928) fits, even if
 /// it comes in single segments.
 pub(crate) const HELD_MAX: usize = 32;
+
+/// The number of no table of services.
+pub(crate) const NOWHERE: u64 = u64::MAX;
 
 /// Room for flows: there may be very many, and the next power of two is far.
 pub(crate) static FLOWS: Slab<Entry> = Slab::new();
@@ -56,7 +60,7 @@ impl_has_timer! { impl HasTimer<0> for Entry { self.timer } }
 
 /// What changes of a flow.
 pub(crate) struct State {
-    pub(crate) flow: Flow,
+    pub(crate) flow: Briefed,
     /// Packets of the service behind the data gate, in order.
     pub(crate) held: KVec<Held>,
     /// What the ghost sends to the server.
@@ -71,6 +75,8 @@ pub(crate) struct State {
     pub(crate) ifindex: u32,
     /// Rounds of housekeeping that found no local socket.
     pub(crate) unseen: u8,
+    /// The number of the table of services in which its own was found last, or [`NOWHERE`].
+    pub(crate) served: u64,
     /// Made by splice-add: there need not be a local socket.
     pub(crate) manual: bool,
     /// Left the table: nothing new is begun.
@@ -88,7 +94,7 @@ impl Entry {
         let namespace = namespace.clone();
         let id = namespace.next_id();
         let state = State {
-            flow,
+            flow: flow.into(),
             held: KVec::new(),
             request: KVec::new(),
             prefix: KVec::new(),
@@ -96,6 +102,7 @@ impl Entry {
             armed: u64::MAX,
             ifindex: 0,
             unseen: 0,
+            served: NOWHERE,
             manual: false,
             gone: false,
         };

@@ -3,7 +3,7 @@
 //! What packets, timers and requests of one network namespace share.
 
 use crate::act::{settle, Deferred};
-use crate::flows::{Entry, State};
+use crate::flows::{Entry, State, NOWHERE};
 use crate::hcore::counter::Counter;
 use crate::hcore::effects::Effects;
 use crate::hcore::flow::{Env, Flow, Phase};
@@ -136,7 +136,8 @@ impl Namespace {
     }
 
     /// Makes `services` those of the namespace.
-    pub(crate) fn publish_services(&self, services: Services) -> Result {
+    pub(crate) fn publish_services(&self, mut services: Services) -> Result {
+        services.number = self.next_id();
         Ok(self.services.replace(services, GFP_KERNEL)?)
     }
 
@@ -148,12 +149,28 @@ impl Namespace {
             .is_some_and(|services| services.may_serve(port))
     }
 
-    /// Whether the flow of this name would be one of a service.
+    /// Whether the flow of `state`, of this `name`, is still in the table and one of a service. As tables
+    /// of services do not change, few packets have to search theirs.
     #[inline(always)]
-    pub(crate) fn serves(&self, name: &Name, guard: &rcu::Guard) -> bool {
-        self.services
-            .load(guard)
-            .is_some_and(|services| services.serve(name))
+    pub(crate) fn serves(
+        &self,
+        state: &mut State,
+        name: impl FnOnce() -> Option<Name>,
+        guard: &rcu::Guard,
+    ) -> bool {
+        self.services.load(guard).is_some_and(|services| {
+            state.served == services.number || Self::serves_anew(services, state, name())
+        })
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn serves_anew(services: &Services, state: &mut State, name: Option<Name>) -> bool {
+        let serves = !state.gone && name.is_some_and(|name| services.serve(&name));
+        if serves {
+            state.served = services.number;
+        }
+        serves
     }
 
     /// Whether the log has a reader.
@@ -238,6 +255,7 @@ impl Namespace {
         }
         state.gone = true;
         self.freed(state.held.len());
+        state.served = NOWHERE;
         state.held = KVec::new();
         state.pin = None;
         self.leaves(state.flow.phase());

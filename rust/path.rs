@@ -81,17 +81,11 @@ impl Handler for Path {
             Dir::ToClient
         };
         // What most packets of the machine are: of no service, and to be let alone at once.
-        let Some((port, v6)) = wire::port_of(packet.front(), dir) else {
-            return self.candidate(packet, dir, guard);
-        };
-        if !self.namespace.may_serve(port, guard) {
-            return packet.accept();
-        }
-        match (dir, v6) {
-            (Dir::ToService, false) => self.express::<V4, true>(packet, guard),
-            (Dir::ToClient, false) => self.express::<V4, false>(packet, guard),
-            (Dir::ToService, true) => self.express::<V6, true>(packet, guard),
-            (Dir::ToClient, true) => self.express::<V6, false>(packet, guard),
+        // Each family to its end, so that it is asked for once.
+        match wire::port_of(packet.front(), dir) {
+            Some((port, false)) => self.of_port::<V4>(packet, port, dir, guard),
+            Some((port, true)) => self.of_port::<V6>(packet, port, dir, guard),
+            None => self.candidate(packet, dir, guard),
         }
     }
 }
@@ -102,6 +96,24 @@ impl Path {
         Self { namespace }
     }
 
+    /// A packet of a family with the service's port `port`, if it is one of a service.
+    #[inline(always)]
+    fn of_port<'a, const AT: usize>(
+        &self,
+        packet: Packet<'a>,
+        port: u16,
+        dir: Dir,
+        guard: &rcu::Guard,
+    ) -> Verdict<'a> {
+        if !self.namespace.may_serve(port, guard) {
+            return packet.accept();
+        }
+        match dir {
+            Dir::ToService => self.express::<AT, true>(packet, guard),
+            Dir::ToClient => self.express::<AT, false>(packet, guard),
+        }
+    }
+
     /// A packet that may be of a service. Its own frame, which others need not pay for.
     #[inline(never)]
     fn express<'a, const AT: usize, const INBOUND: bool>(
@@ -109,14 +121,16 @@ impl Path {
         mut packet: Packet<'a>,
         guard: &rcu::Guard,
     ) -> Verdict<'a> {
-        let dir = if INBOUND {
-            Dir::ToService
-        } else {
-            Dir::ToClient
-        };
-        if express::take::<AT>(&self.namespace, &mut packet, dir, guard) {
+        if express::take::<AT, INBOUND>(&self.namespace, &mut packet, guard) {
             return packet.accept();
         }
+        self.detour(packet, express::dir(INBOUND), guard)
+    }
+
+    /// [`Path::candidate`], from the express way. The compiler is told that it is rare.
+    #[cold]
+    #[inline(never)]
+    fn detour<'a>(&self, packet: Packet<'a>, dir: Dir, guard: &rcu::Guard) -> Verdict<'a> {
         self.candidate(packet, dir, guard)
     }
 
@@ -428,7 +442,7 @@ impl Path {
                 namespace.count(Counter::HoldLimit);
                 packet.swallow()
             }
-            Ok(Decision::Hold) => match packet.hold() {
+            Ok(Decision::Hold) => match packet.hold(self) {
                 Ok((held, verdict)) => {
                     namespace.count(Counter::Held);
                     if state.held.push(held, GFP_ATOMIC).is_err() {

@@ -45,6 +45,8 @@ pub(crate) struct Services {
     entries: KVec<Entry>,
     /// Bit `port % 1024` is set for each port of a service.
     ports: [u64; WORDS],
+    /// Tells this table from those before and after it in its namespace.
+    pub(crate) number: u64,
 }
 
 /// The word and the bit of `port` in a filter.
@@ -60,6 +62,7 @@ impl Services {
         Self {
             entries: KVec::new(),
             ports: [0; WORDS],
+            number: 0,
         }
     }
 
@@ -70,7 +73,11 @@ impl Services {
             let (word, bit) = place(u16::from_be_bytes(entry.service.port));
             ports[word] |= bit;
         }
-        Self { entries, ports }
+        Self {
+            entries,
+            ports,
+            number: 0,
+        }
     }
 
     /// Whether `port` (host byte order) may be that of a service: for most packets, all that has
@@ -82,7 +89,6 @@ impl Services {
     }
 
     /// Whether the flow of this name is one of a service.
-    #[inline(always)]
     pub(crate) fn serve(&self, name: &Name) -> bool {
         self.entries.iter().any(|e| name.is_of(&e.service))
     }

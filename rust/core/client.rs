@@ -121,18 +121,12 @@ impl Clock {
 
     /// Takes in the timestamps of a packet of the client.
     pub fn hear(&mut self, ts: Option<(u32, u32)>, now: u64) {
-        self.hear_at(ts, || now);
-    }
-
-    /// As [`Clock::hear`], where the time is asked for only if it matters.
-    #[inline(always)]
-    pub(super) fn hear_at(&mut self, ts: Option<(u32, u32)>, now: impl FnOnce() -> u64) {
         let Some((tsval, tsecr)) = ts else { return };
         if !self.known {
             *self = Clock {
                 tsval,
                 tsecr,
-                since: now(),
+                since: now,
                 sent: tsecr,
                 known: true,
                 said: true,
@@ -140,6 +134,14 @@ impl Clock {
             };
             return;
         }
+        self.hear_more(ts, || now);
+    }
+
+    /// As [`Clock::hear`] where [something was heard](Clock::heard) before. The time is asked for only
+    /// if it matters.
+    #[inline(always)]
+    pub(super) fn hear_more(&mut self, ts: Option<(u32, u32)>, now: impl FnOnce() -> u64) {
+        let Some((tsval, tsecr)) = ts else { return };
         if newer(tsval, self.tsval) {
             self.tsval = tsval;
         }
@@ -162,10 +164,16 @@ impl Clock {
         }
     }
 
-    /// Whether `tsval` is no older than what was sent before.
+    /// Whether a TSval was sent to the client.
     #[inline]
-    pub(super) fn may_say(&self, tsval: u32) -> bool {
-        self.said && (tsval == self.sent || newer(tsval, self.sent))
+    pub(super) fn has_said(&self) -> bool {
+        self.said
+    }
+
+    /// Whether `tsval` is not newer than what was sent before, nor the same.
+    #[inline]
+    pub(super) fn is_late(&self, tsval: u32) -> bool {
+        tsval != self.sent && !newer(tsval, self.sent)
     }
 
     /// A TSval towards the client that is later than any that it has accepted, and never

@@ -67,11 +67,10 @@ impl Sum {
         Self::fold(total)
     }
 
-    const fn fold(mut total: u64) -> Self {
-        while total > 0xffff {
-            total = (total >> 16) + (total & 0xffff);
-        }
-        Sum(total as u16)
+    /// Each step adds the halves, and what is carried out of them, in the upper one.
+    const fn fold(total: u64) -> Self {
+        let words = (total.wrapping_add(total.rotate_right(32)) >> 32) as u32;
+        Sum((words.wrapping_add(words.rotate_right(16)) >> 16) as u16)
     }
 
     /// Both together.

@@ -10,6 +10,7 @@
 #![cfg_attr(all(holdfast_host, not(test)), no_std)]
 #![cfg_attr(holdfast_host, forbid(unsafe_code))]
 
+pub mod brief;
 pub mod client;
 #[cfg(holdfast_host)]
 pub mod compared;

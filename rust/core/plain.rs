@@ -44,19 +44,15 @@ fn word(from: &[u8], at: usize) -> u32 {
 impl Name {
     /// The name of the flow of a packet in direction `dir` that begins with `front`, in which
     /// [`port_of`](super::wire::port_of) has found a port: it is TCP right behind a fixed header.
-    /// `None`: it is not plain, or too little of it lies there. Options are not looked at yet.
+    /// `None`: too little of it lies there. Whether it is plain is not looked at yet.
     #[inline(always)]
     pub fn of<const AT: usize>(front: &[u8], dir: Dir) -> Option<Self> {
-        const MATTER: u8 = flags::SYN | flags::FIN | flags::RST | flags::ACK;
         // One length is asked for, that of all headers without TCP options.
         if front.len() < AT + TCP_HEADER {
             return None;
         }
         let head = &front[..AT + TCP_HEADER];
         let family = if AT == V4 { 4 } else { 6 };
-        if head[AT + 13] & MATTER != flags::ACK {
-            return None;
-        }
         let [source, destination] = if AT == V4 {
             let address = |at| {
                 let [a, b, c, d] = bytes(head, at);
@@ -84,6 +80,14 @@ impl Name {
                 u64::from_ne_bytes([d0, d1, s0, s1, family, 0, 0, 0]),
             ]),
         })
+    }
+
+    /// Of an IPv4 flow, both addresses and the ports: the words that may differ.
+    #[inline(always)]
+    pub fn ipv4(&self) -> [[u8; 4]; 3] {
+        let [client, _, service, _, rest] = self.0;
+        let first = |word: u64| bytes(&word.to_ne_bytes(), 0);
+        [first(client), first(service), first(rest)]
     }
 
     /// Whether the flow is one of `service`.
@@ -114,65 +118,86 @@ pub struct Plain {
     pub len: u32,
 }
 
+/// Whether the packet that begins with `front`, which has a [`Name`], is a plain one, and if so whether
+/// it has timestamps. `None`: it is not, or its headers do not lie in `front`.
+#[inline(always)]
+pub fn stamped<const AT: usize>(front: &[u8]) -> Option<bool> {
+    /// Of the data offset and the control bits, as they lie in the header.
+    const fn kind(offset: u8, flags: u8) -> u16 {
+        u16::from_ne_bytes([offset, flags])
+    }
+    const MATTER: u16 = kind(0xf0, flags::SYN | flags::FIN | flags::RST | flags::ACK);
+    const BARE: u16 = kind(0x50, flags::ACK);
+    const STAMPED: u16 = kind(0x80, flags::ACK);
+    let end = AT + TCP_HEADER + TIMESTAMPS;
+    // The longer one first: one length is asked for.
+    let long = front.len() >= end;
+    if !long && front.len() < AT + TCP_HEADER {
+        return None;
+    }
+    match u16::from_ne_bytes(bytes(front, AT + 12)) & MATTER {
+        STAMPED if long && front[AT + TCP_HEADER..end].starts_with(&ALIGNED) => Some(true),
+        BARE => Some(false),
+        _ => None,
+    }
+}
+
+/// Bytes of the headers of a plain packet.
+#[inline(always)]
+pub const fn header_len<const AT: usize>(stamped: bool) -> usize {
+    AT + TCP_HEADER + if stamped { TIMESTAMPS } else { 0 }
+}
+
+/// The length of a packet that does not say `total`.
+#[cold]
+#[inline(never)]
+fn other_len(said: u16, whole: u32, total: u32) -> Option<u32> {
+    match said {
+        // A super-packet, as in `measure`.
+        0 => Some(total),
+        _ => Some(whole).filter(|n| *n <= total),
+    }
+}
+
 impl Plain {
     /// Reads the packet that begins with `front`, of `total` bytes in all, which has a [`Name`].
     /// `None`: it is not plain, or its headers do not lie in `front`.
     #[inline(always)]
     pub fn read<const AT: usize>(front: &[u8], total: u32) -> Option<Self> {
-        if front.len() < AT + TCP_HEADER {
+        Self::sized::<AT>(front, total, stamped::<AT>(front)?)
+    }
+
+    /// As [`Plain::read`], where it is known whether there are timestamps.
+    #[inline(always)]
+    pub fn sized<const AT: usize>(front: &[u8], total: u32, stamped: bool) -> Option<Self> {
+        let n = header_len::<AT>(stamped);
+        if front.len() < n {
             return None;
         }
-        let head = &front[..AT + TCP_HEADER];
-        let said = if AT == V4 {
-            u32::from(u16::from_be_bytes([head[2], head[3]]))
+        let (head, options) = front[..n].split_at(AT + TCP_HEADER);
+        let (said, fixed) = if AT == V4 {
+            (u16::from_be_bytes(bytes(head, 2)), 0)
         } else {
-            match u16::from_be_bytes([head[4], head[5]]) {
-                0 => 0,
-                n => V6 as u32 + u32::from(n),
-            }
+            (u16::from_be_bytes(bytes(head, 4)), V6 as u32)
         };
-        // 0: a super-packet, as in `measure`.
-        let total = match said {
-            0 => total,
-            n if n > total => return None,
-            n => n,
+        let whole = u32::from(said) + fixed;
+        let total = if whole == total {
+            total
+        } else {
+            other_len(said, whole, total)?
         };
-        let (ts, headers) = match head[AT + 12] >> 4 {
-            5 => (None, AT + TCP_HEADER),
-            8 => {
-                let end = AT + TCP_HEADER + TIMESTAMPS;
-                if front.len() < end {
-                    return None;
-                }
-                let options = &front[AT + TCP_HEADER..end];
-                if !options.starts_with(&ALIGNED) {
-                    return None;
-                }
-                (Some((word(options, 4), word(options, 8))), end)
-            }
-            _ => return None,
+        let ts = if stamped {
+            Some((word(options, 4), word(options, 8)))
+        } else {
+            None
         };
         Some(Plain {
             seq: word(head, AT + 4),
             ack: word(head, AT + 8),
             window: u16::from_be_bytes(bytes(head, AT + 14)),
             ts,
-            len: total.checked_sub(headers as u32)?,
+            len: total.checked_sub(n as u32)?,
         })
-    }
-
-    /// Whether the headers would be others.
-    #[inline(always)]
-    pub fn differs(&self, from: &Plain) -> bool {
-        let numbers = (self.seq ^ from.seq) | (self.ack ^ from.ack);
-        numbers != 0 || self.window != from.window || self.ts != from.ts
-    }
-
-    /// Bytes of the headers.
-    #[inline(always)]
-    pub fn header_len<const AT: usize>(&self) -> usize {
-        let options = if self.ts.is_some() { TIMESTAMPS } else { 0 };
-        AT + TCP_HEADER + options
     }
 
     /// Writes `new` over the packet that was read as this, whose headers are `headers`. Its
@@ -186,31 +211,48 @@ impl Plain {
         let Some((tcp, options)) = tcp.split_first_chunk_mut::<TCP_HEADER>() else {
             return false;
         };
-        let mut sum = 0;
+        let stamps = self.ts.zip(new.ts);
+        let options = match stamps {
+            None => &mut [0; TIMESTAMPS],
+            Some(_) => match options.first_chunk_mut::<TIMESTAMPS>() {
+                Some(options) => options,
+                None => return false,
+            },
+        };
         if csum == Csum::Full {
             let check = u16::from_be_bytes([tcp[16], tcp[17]]);
             if check == 0xffff {
                 return false;
             }
-            sum = u64::from(!check);
-            let windows = (u32::from(self.window), u32::from(new.window));
-            for (old, new) in [(self.seq, new.seq), (self.ack, new.ack), windows] {
-                sum += u64::from(!old) + u64::from(new);
+            let change = |old: u32, new: u32| u64::from(!old) + u64::from(new);
+            let mut sum = u64::from(!check);
+            sum += change(self.seq, new.seq) + change(self.ack, new.ack);
+            if self.window != new.window {
+                sum += change(self.window.into(), new.window.into());
             }
-        }
-        if let (Some(old), Some(new)) = (self.ts, new.ts) {
-            let Some(options) = options.first_chunk_mut::<TIMESTAMPS>() else {
-                return false;
-            };
-            options[4..8].copy_from_slice(&new.0.to_be_bytes());
-            options[8..].copy_from_slice(&new.1.to_be_bytes());
-            sum += u64::from(!old.0) + u64::from(new.0) + u64::from(!old.1) + u64::from(new.1);
+            if let Some((old, new)) = stamps {
+                if old.0 != new.0 {
+                    sum += change(old.0, new.0);
+                }
+                if old.1 != new.1 {
+                    sum += change(old.1, new.1);
+                }
+            }
+            tcp[16..18].copy_from_slice(&Sum::folded(sum).check().to_be_bytes());
         }
         tcp[4..8].copy_from_slice(&new.seq.to_be_bytes());
         tcp[8..12].copy_from_slice(&new.ack.to_be_bytes());
-        tcp[14..16].copy_from_slice(&new.window.to_be_bytes());
-        if csum == Csum::Full {
-            tcp[16..18].copy_from_slice(&Sum::folded(sum).check().to_be_bytes());
+        if self.window != new.window {
+            tcp[14..16].copy_from_slice(&new.window.to_be_bytes());
+        }
+        if let Some((old, new)) = stamps {
+            // What does not change in any packet of a direction is seen by the compiler.
+            if old.0 != new.0 {
+                options[4..8].copy_from_slice(&new.0.to_be_bytes());
+            }
+            if old.1 != new.1 {
+                options[8..].copy_from_slice(&new.1.to_be_bytes());
+            }
         }
         true
     }

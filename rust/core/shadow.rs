@@ -42,6 +42,11 @@ impl Shadow {
         self.data.is_some_and(|gate| end > gate)
     }
 
+    /// Whether some segments would wait.
+    pub(super) fn holds_some(&self) -> bool {
+        self.data.is_some()
+    }
+
     /// Whether an acknowledgement of everything before `ack` would be lowered.
     pub(super) fn lowers(&self, ack: Pos<C2s>) -> bool {
         self.ack.is_some_and(|gate| ack > gate)

@@ -181,13 +181,20 @@ impl Rescale {
     /// The field `window` in the other scale, rounded down: never more than was offered.
     #[inline]
     pub fn apply(self, window: u16) -> u16 {
-        if self.from == self.to {
+        if self.is_same() {
             return window;
         }
         self.apply_less(window, 0)
     }
 
+    /// Whether fields stay as they are.
+    #[inline]
+    pub(super) fn is_same(self) -> bool {
+        self.from == self.to
+    }
+
     /// As [`Rescale::apply`], of a window that ends `less` bytes earlier.
+    #[inline]
     fn apply_less(self, window: u16, less: u32) -> u16 {
         let bytes = u32::from(window) << self.from.min(MAX_WSCALE);
         let bytes = bytes.saturating_sub(less);
@@ -295,13 +302,12 @@ impl Splice {
     /// Whether no packet is changed.
     #[inline]
     pub fn is_identity(&self) -> bool {
-        let same = |r: Rescale| r.from == r.to;
         self.c2s.is_zero()
             && self.s2c.is_identity()
             && self.clock.delta == 0
             && self.clock.first.is_none()
-            && same(self.window_c2s)
-            && same(self.window_s2c)
+            && self.window_c2s.is_same()
+            && self.window_s2c.is_same()
             && self.rewrite_c2s.is_nothing()
             && self.rewrite_s2c.is_nothing()
     }

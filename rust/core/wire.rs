@@ -276,29 +276,29 @@ pub fn measure(prefix: &[u8], total_len: u32) -> Result<Measure, WireError> {
 #[inline(always)]
 pub fn port_of(prefix: &[u8], dir: Dir) -> Option<(u16, bool)> {
     // Of each family one length is asked for, that of the fixed header with both ports.
-    let v6 = prefix.first()? >> 4 == 6;
-    let [s0, s1, d0, d1] = match v6 {
-        false => {
-            let head = prefix.first_chunk::<{ IPV4_HEADER + 4 }>()?;
-            // Anything but a whole packet without options is left to `measure`.
-            if head[0] != 0x45 || head[9] != PROTO_TCP || (head[6] & 0x3f) | head[7] != 0 {
-                return None;
-            }
-            [head[20], head[21], head[22], head[23]]
-        }
-        true => {
-            let head = prefix.first_chunk::<{ IPV6_HEADER + 4 }>()?;
-            if head[6] != PROTO_TCP {
-                return None;
-            }
-            [head[40], head[41], head[42], head[43]]
-        }
+    let first = *prefix.first()?;
+    let behind = match dir {
+        Dir::ToService => 2,
+        Dir::ToClient => 0,
     };
-    let port = match dir {
-        Dir::ToService => [d0, d1],
-        Dir::ToClient => [s0, s1],
-    };
-    Some((u16::from_be_bytes(port), v6))
+    // Anything but a whole packet without options is left to `measure`.
+    if first == 0x45 {
+        let head = prefix.first_chunk::<{ IPV4_HEADER + 4 }>()?;
+        // Flags and offset, lifetime, protocol.
+        let matter = u32::from_ne_bytes([0x3f, 0xff, 0, 0xff]);
+        let word = u32::from_ne_bytes(*head[6..].first_chunk()?);
+        if word & matter != u32::from_ne_bytes([0, 0, 0, PROTO_TCP]) {
+            return None;
+        }
+        let port = *head[IPV4_HEADER + behind..].first_chunk()?;
+        return Some((u16::from_be_bytes(port), false));
+    }
+    let head = prefix.first_chunk::<{ IPV6_HEADER + 4 }>()?;
+    if first >> 4 != 6 || head[6] != PROTO_TCP {
+        return None;
+    }
+    let port = *head[IPV6_HEADER + behind..].first_chunk()?;
+    Some((u16::from_be_bytes(port), true))
 }
 
 /// The name of the flow of a packet in direction `dir` whose headers `m` has found in `prefix`.

@@ -16,7 +16,6 @@ struct hf_rhash_link {
 	u8 key[HF_RHASH_KEY_LEN] __aligned(8);
 };
 
-#define HF_RHASH_KEY_WORDS (HF_RHASH_KEY_LEN / sizeof(u32))
 #define HF_RHASH_FAMILY 36
 
 static __always_inline u32 hf_rhash_hash(const void *key, u32 len, u32 seed)
@@ -26,7 +25,9 @@ static __always_inline u32 hf_rhash_hash(const void *key, u32 len, u32 seed)
 	/* Both addresses and both ports: all that differs. */
 	if (((const u8 *)key)[HF_RHASH_FAMILY] == 4)
 		return jhash_3words(word[0], word[4], word[8], seed);
-	return jhash2(word, HF_RHASH_KEY_WORDS, seed);
+	/* The client's address as in __ipv6_addr_jhash(); the service's is nobody's to choose. */
+	seed = jhash_3words(word[0] ^ word[1], word[2], word[3], seed);
+	return jhash_3words(word[4] ^ word[5], word[6] ^ word[7], word[8], seed);
 }
 
 /* 0 if they are the same. */
@@ -67,6 +68,41 @@ int hf_rhashtable_init(struct rhashtable *ht, u32 max_elems)
 void *hf_rhashtable_lookup(struct rhashtable *ht, const void *key)
 {
 	return rhashtable_lookup(ht, key, hf_rhash_params);
+}
+
+/* As hf_rhashtable_lookup() for an IPv4 key, of which the words that differ are given. */
+static noinline void *hf_rhash_lookup_words(struct rhashtable *ht, u32 client, u32 service,
+					    u32 ports)
+{
+	u32 key[HF_RHASH_KEY_LEN / sizeof(u32)] __aligned(8) = {
+		[0] = client, [4] = service, [8] = ports,
+	};
+
+	((u8 *)key)[HF_RHASH_FAMILY] = 4;
+	return hf_rhashtable_lookup(ht, key);
+}
+
+/*
+ * The same. Nearly always the link is in the chain where one looks first; whatever else there may be is
+ * left to rhashtable. So no key has to lie in memory, and nothing is called.
+ */
+void *hf_rhashtable_lookup_ipv4(struct rhashtable *ht, u32 client, u32 service, u32 ports)
+{
+	struct bucket_table *tbl = rht_dereference_rcu(ht->tbl, ht);
+	u32 hash = rht_bucket_index(tbl, jhash_3words(client, service, ports, tbl->hash_rnd));
+	struct hf_rhash_link *link;
+	struct rhash_head *pos;
+
+	if (unlikely(tbl->nest))
+		return hf_rhash_lookup_words(ht, client, service, ports);
+	rht_for_each_entry_rcu_from(link, pos, rht_ptr_rcu(&tbl->buckets[hash]), tbl, hash, head) {
+		const u32 *word = (const u32 *)link->key;
+
+		if (((word[0] ^ client) | (word[4] ^ service) | (word[8] ^ ports)) == 0 &&
+		    link->key[HF_RHASH_FAMILY] == 4)
+			return link;
+	}
+	return hf_rhash_lookup_words(ht, client, service, ports);
 }
 
 /* NULL when `link` was inserted, the link in its place, or an error pointer. */

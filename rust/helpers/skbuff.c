@@ -40,9 +40,19 @@ bool hf_pskb_may_pull(struct sk_buff *skb, unsigned int len)
 	return pskb_may_pull(skb, len);
 }
 
+static noinline int hf_skb_unclone(struct sk_buff *skb)
+{
+	int err = pskb_expand_head(skb, 0, 0, GFP_ATOMIC);
+
+	return err ?: skb->ip_summed;
+}
+
+/* skb->ip_summed, or an error. In two functions, as the rarer one needs a frame. */
 int hf_skb_try_make_writable(struct sk_buff *skb, unsigned int write_len)
 {
-	return skb_try_make_writable(skb, write_len);
+	if (unlikely(skb_cloned(skb) && !skb_clone_writable(skb, write_len)))
+		return hf_skb_unclone(skb);
+	return skb->ip_summed;
 }
 
 void hf_skb_postpull_rcsum(struct sk_buff *skb, const void *start, unsigned int len)

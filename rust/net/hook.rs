@@ -13,7 +13,7 @@ use super::{
     errno::{errno, ESHUTDOWN},
     held::Held,
     pernet::Net,
-    skbuff::{DropReason, IpSummed, SkBuff, Skb, IPPROTO_TCP},
+    skbuff::{DropReason, SkBuff, Skb, IPPROTO_TCP},
 };
 use core::{ffi::c_void, marker::PhantomData, mem::ManuallyDrop, ops, ptr::NonNull};
 use kernel::{
@@ -87,12 +87,11 @@ impl Verdict<'_> {
     }
 }
 
-/// A packet in a hook. Its bytes begin with the network header.
+/// A packet in a hook. Its bytes begin with the network header. Two words, so that it is handed on in
+/// registers.
 pub(crate) struct Packet<'a> {
     skb: Skb<'a>,
     state: &'a bindings::nf_hook_state,
-    /// Tells our entry from others in the hook's array.
-    private: *mut c_void,
 }
 
 impl Point {
@@ -110,6 +109,15 @@ impl Point {
 }
 
 impl<'a> Packet<'a> {
+    /// The same packet, for a while.
+    #[inline(always)]
+    pub(crate) fn reborrow(&mut self) -> Packet<'_> {
+        Packet {
+            skb: self.skb.reborrow(),
+            state: self.state,
+        }
+    }
+
     /// IPv4 or IPv6.
     pub(crate) fn family(&self) -> Family {
         if u32::from(self.state.pf) == bindings::NFPROTO_IPV4 {
@@ -152,32 +160,24 @@ impl<'a> Packet<'a> {
     /// # Errors
     ///
     /// `EINVAL`, `ENOMEM`: the headers up to `l4` are not there.
-    #[inline(always)]
     pub(crate) fn tcp_checksum_ok(&mut self, l4: usize) -> Result<bool> {
-        let summed = self.skb.ip_summed();
-        if matches!(summed, IpSummed::Unnecessary | IpSummed::Partial) {
-            // As in `nf_checksum()`: it is known to be.
-            return Ok(true);
+        match self.tcp_checksum_known() {
+            true => Ok(true),
+            false => sum_tcp(self.skb.reborrow(), self.state, l4),
         }
-        self.sum_tcp(l4)
     }
 
-    /// As [`Packet::tcp_checksum_ok`], of a packet about which
-    /// [`ip_summed`](super::skbuff::Skb::ip_summed) says nothing.
-    #[inline(never)]
-    fn sum_tcp(&mut self, l4: usize) -> Result<bool> {
-        self.skb.header(l4)?;
-        // SAFETY: The packet is valid, and so is its IP header after the call above, which begins
-        // where the data do. `l4` fits, as it is within the packet.
-        Ok(unsafe {
-            bindings::nf_checksum(
-                self.skb.as_ptr(),
-                self.state.hook.into(),
-                l4 as u32,
-                IPPROTO_TCP,
-                self.state.pf.into(),
-            )
-        } == 0)
+    /// Whether [`Packet::tcp_checksum_ok`] says yes at once.
+    #[inline(always)]
+    pub(crate) fn tcp_checksum_known(&self) -> bool {
+        self.skb.sum().is_known()
+    }
+
+    /// What [`Packet::tcp_checksum_ok`] says if that is not known; also `false` if the headers are
+    /// not there.
+    #[inline(always)]
+    pub(crate) fn sum_tcp(&mut self, l4: usize) -> bool {
+        sum_tcp(self.skb.reborrow(), self.state, l4).unwrap_or(false)
     }
 
     /// Lets the packet pass, as it is now.
@@ -198,13 +198,17 @@ impl<'a> Packet<'a> {
         Verdict::new(bindings::NF_STOLEN)
     }
 
-    /// Takes the packet out of the stack, to go on, or not, later.
+    /// Takes the packet out of the stack, to go on, or not, later: behind `handler`, which was
+    /// given it.
     ///
     /// # Errors
     ///
     /// Gives the packet back with the reason if it cannot be held: `ENETDOWN` if its route or
     /// its device is going, `ENOTCONN` if its socket is.
-    pub(crate) fn hold(mut self) -> Result<(Held, Verdict<'a>), (Self, Error)> {
+    pub(crate) fn hold<T: Handler>(
+        mut self,
+        handler: &T,
+    ) -> Result<(Held, Verdict<'a>), (Self, Error)> {
         let guard = rcu::read_lock();
         // SAFETY: The state is the one that the hook was called with, for this very packet.
         let refs = unsafe { Held::take_refs(&mut self.skb, self.state, &guard) };
@@ -212,7 +216,8 @@ impl<'a> Packet<'a> {
         match refs {
             Err(err) => Err((self, err)),
             Ok(refs) => {
-                let private = self.private;
+                // Tells our entry from others in the hook's array.
+                let private = core::ptr::from_ref(handler).cast_mut().cast();
                 let held = Held::new(self.into_skb(), refs, private);
                 Ok((held, Verdict::new(bindings::NF_STOLEN)))
             }
@@ -241,6 +246,24 @@ impl ops::DerefMut for Packet<'_> {
     fn deref_mut(&mut self) -> &mut Self::Target {
         &mut self.skb
     }
+}
+
+/// As [`Packet::tcp_checksum_ok`], of a packet about which [`Skb::ip_summed`] says nothing. By its parts:
+/// a packet whose address is asked for cannot stay in registers.
+#[inline(never)]
+fn sum_tcp(mut skb: Skb<'_>, state: &bindings::nf_hook_state, l4: usize) -> Result<bool> {
+    skb.header(l4)?;
+    // SAFETY: The packet is valid, and so is its IP header after the call above, which begins
+    // where the data do. `l4` fits, as it is within the packet.
+    Ok(unsafe {
+        bindings::nf_checksum(
+            skb.as_ptr(),
+            state.hook.into(),
+            l4 as u32,
+            IPPROTO_TCP,
+            state.pf.into(),
+        )
+    } == 0)
 }
 
 /// # Safety
@@ -442,7 +465,6 @@ unsafe extern "C" fn entry<T: Handler, const POINT: u32>(
             Packet {
                 skb: Skb::from_raw(NonNull::new_unchecked(skb)),
                 state: &*state,
-                private,
             },
         )
     };

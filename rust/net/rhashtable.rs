@@ -282,6 +282,28 @@ impl<T: HasLink<ID>, const ID: u64> RhashTable<T, ID> {
         NonNull::new(link).map(|link| unsafe { Self::entry(link) })
     }
 
+    /// As [`RhashTable::get`], of an IPv4 key with these addresses and ports, which are bytes in
+    /// network order.
+    #[inline]
+    pub(crate) fn get_ipv4<'a>(
+        &'a self,
+        [client, service, ports]: [[u8; 4]; 3],
+        _guard: &'a Guard,
+    ) -> Option<&'a T> {
+        let word = u32::from_ne_bytes;
+        // SAFETY: The table is initialised, and `_guard` holds the RCU read lock.
+        let link = unsafe {
+            bindings::hf_rhashtable_lookup_ipv4(
+                self.ht.get(),
+                word(client),
+                word(service),
+                word(ports),
+            )
+        };
+        // SAFETY: As in `get`.
+        NonNull::new(link).map(|link| unsafe { Self::entry(link) })
+    }
+
     /// Inserts `entry`, unless there is one with its key. Any context.
     ///
     /// # Errors

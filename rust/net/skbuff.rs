@@ -66,6 +66,28 @@ pub(crate) enum IpSummed {
     Partial,
 }
 
+/// [`IpSummed`] as C says it, for those who ask one thing only.
+#[derive(Clone, Copy)]
+pub(crate) struct Sum(u32);
+
+impl Sum {
+    /// Whether it is [`IpSummed::Partial`].
+    #[inline(always)]
+    pub(crate) fn is_partial(self) -> bool {
+        self.0 == bindings::CHECKSUM_PARTIAL
+    }
+
+    /// Whether the checksum of a received packet is known to be right: it is
+    /// [`IpSummed::Unnecessary`] or [`IpSummed::Partial`], as in `nf_checksum()`.
+    #[inline(always)]
+    pub(crate) fn is_known(self) -> bool {
+        matches!(
+            self.0,
+            bindings::CHECKSUM_UNNECESSARY | bindings::CHECKSUM_PARTIAL
+        )
+    }
+}
+
 /// An `sk_buff` that is ours to read and change for `'a`, and another's to free.
 ///
 /// # Invariants
@@ -80,7 +102,7 @@ pub(crate) struct Skb<'a> {
 // SAFETY: An `sk_buff` is bound to no thread or CPU; `Skb` is the only access to it.
 unsafe impl Send for Skb<'_> {}
 
-impl Skb<'_> {
+impl<'a> Skb<'a> {
     /// # Safety
     ///
     /// `ptr` must satisfy the invariants of the type for as long as the value is used.
@@ -197,19 +219,32 @@ impl Skb<'_> {
 
     /// The first `n` bytes, to be changed in a way that leaves their sum as it is, as one does that
     /// corrects the checksum of the TCP header: nothing else keeps `skb->csum` true. They were seen
-    /// by [`Skb::front`]. `None`: they are not there, or without memory cannot be made private.
+    /// by [`Skb::front`]. `None`: they are not there, or without memory cannot be made private. With
+    /// them comes what is known of the checksum.
     #[inline(always)]
-    pub(crate) fn balanced_mut(&mut self, n: usize) -> Option<&mut [u8]> {
+    pub(crate) fn balanced_mut(&mut self, n: usize) -> Option<(&mut [u8], Sum)> {
         if n > self.linear_len() {
             return None;
         }
         // SAFETY: By the type invariant, as in `edit`; `n` bytes are linear.
-        if unsafe { bindings::hf_skb_try_make_writable(self.as_ptr(), n as u32) } != 0 {
+        let sum = unsafe { bindings::hf_skb_try_make_writable(self.as_ptr(), n as u32) };
+        if sum < 0 {
             return None;
         }
         // SAFETY: By the type invariant. `n` bytes from `data` on are linear, and no clone shares
         // them any more. Nothing else can reach them while `self` is borrowed.
-        Some(unsafe { core::slice::from_raw_parts_mut((*self.as_ptr()).data, n) })
+        let bytes = unsafe { core::slice::from_raw_parts_mut((*self.as_ptr()).data, n) };
+        Some((bytes, Sum(sum as u32)))
+    }
+
+    /// The same packet, for a while.
+    #[inline(always)]
+    pub(crate) fn reborrow(&mut self) -> Skb<'_> {
+        // INVARIANT: Nobody else has access while `self` is borrowed.
+        Skb {
+            ptr: self.ptr,
+            _borrow: PhantomData,
+        }
     }
 
     /// Copies the bytes from `offset` on, wherever they lie, to `to`.
@@ -243,9 +278,15 @@ impl Skb<'_> {
     }
 
     /// What is known about the transport checksum.
-    pub(crate) fn ip_summed(&self) -> IpSummed {
+    #[inline(always)]
+    pub(crate) fn sum(&self) -> Sum {
         // SAFETY: By the type invariant.
-        match u32::from(unsafe { bindings::hf_skb_ip_summed(self.as_ptr()) }) {
+        Sum(unsafe { bindings::hf_skb_ip_summed(self.as_ptr()) }.into())
+    }
+
+    /// What is known about the transport checksum.
+    pub(crate) fn ip_summed(&self) -> IpSummed {
+        match self.sum().0 {
             bindings::CHECKSUM_UNNECESSARY => IpSummed::Unnecessary,
             bindings::CHECKSUM_COMPLETE => IpSummed::Complete,
             bindings::CHECKSUM_PARTIAL => IpSummed::Partial,

@@ -6,10 +6,12 @@
 //! and packets: each field that a decision looks at has a value near those of the others or none,
 //! so that every comparison goes either way, and numbers wrap.
 
+use super::super::brief::Briefed;
 use super::super::client::{Clock as ClientClock, Handshake};
 use super::super::effects::Effects;
 use super::super::flow::{Env, Flow, Object, Phase, Policy};
 use super::super::lost::Lost;
+use super::super::plain::{Plain, V4};
 use super::super::seq::{Delta, Pos, Seq};
 use super::super::splice::{Clock, Rescale, Rewrite, Splice};
 use super::super::wire::{flags, Csum, Dir, Endpoint};
@@ -336,7 +338,8 @@ fn both_ways_are_the_same() {
         ..Config::default()
     };
     TestRunner::new(config)
-        .run(&story(), |(base, mut flow, policy, shots)| {
+        .run(&story(), |(base, flow, policy, shots)| {
+            let mut flow = Briefed::from(flow);
             let mut now = base.now;
             for shot in &shots {
                 now += shot.wait;
@@ -402,4 +405,129 @@ fn a_joined_flow_takes_it_behind_what_the_dead_server_may_have_sent() {
     assert!(!rig.client(acks(10_000)).express);
     let out = rig.client(acks(11_000)).accepted();
     assert!(out.changed && out.express);
+}
+
+/// Whether a brief says calm: of the client's packets without timestamps and with, and of the service's.
+fn calm(flow: &mut Briefed) -> [bool; 4] {
+    let brief = flow.brief();
+    assert!(!flow.is_stale());
+    let of = |dir, stamped| brief.is_calm(dir, stamped);
+    [
+        of(Dir::ToService, false),
+        of(Dir::ToService, true),
+        of(Dir::ToClient, false),
+        of(Dir::ToClient, true),
+    ]
+}
+
+/// Nothing that the express way asks of a brief can change without it.
+#[test]
+fn each_change_of_a_calm_flow_is_in_its_brief() {
+    const BOTH: [bool; 4] = [false; 4];
+    const CLIENT: [bool; 4] = [false, false, true, true];
+    const SERVICE: [bool; 4] = [true, true, false, false];
+    const STAMPS: [bool; 4] = [true, false, true, false];
+    let other = Rewrite {
+        source: Some(Endpoint::default()),
+        destination: None,
+    };
+    let wider = Rescale { from: 1, to: 2 };
+    let changes: [(&str, &dyn Fn(&mut Flow), [bool; 4]); 16] = [
+        ("phase", &|f| f.phase = Phase::Closing, BOTH),
+        ("muted", &|f| f.muted = true, BOTH),
+        ("lost", &|f| f.lost = Some(Lost { rst: true }), BOTH),
+        ("closing", &|f| f.s2c.fin = Some(f.s2c.next), BOTH),
+        ("dead edge", &|f| f.dead_edge = Some(f.s2c.next), CLIENT),
+        ("report", &|f| f.progress_deadline = 1, CLIENT),
+        ("ack gate", &|f| f.c2s.gate.close(f.c2s.next, 0), BOTH),
+        ("shadow", &|f| f.shadow.close(f.c2s.next, None), BOTH),
+        ("data gate", &|f| f.s2c.gate.close(f.s2c.next), SERVICE),
+        (
+            "its shadow",
+            &|f| f.shadow.commit(Some(f.s2c.next)),
+            SERVICE,
+        ),
+        ("clock", &|f| f.clock = ClientClock::default(), STAMPS),
+        (
+            "boundary",
+            &|f| assert!(f.splice.move_boundary_s2c(Seq::new(1), Delta::new(1))),
+            BOTH,
+        ),
+        ("addresses", &|f| f.splice.rewrite_c2s = other, CLIENT),
+        (
+            "their addresses",
+            &|f| f.splice.rewrite_s2c = other,
+            SERVICE,
+        ),
+        ("window", &|f| f.splice.window_c2s = wider, CLIENT),
+        ("its window", &|f| f.splice.window_s2c = wider, SERVICE),
+    ];
+    let mut rig = Rig::open();
+    rig.env.policy.reader = false;
+    rig.client(tcp(C, S).len(100).ts(101, 900));
+    rig.service(tcp(S, C + 100).len(100).ts(901, 101));
+    let was = rig.flow;
+    for (what, change, left) in changes {
+        let mut flow = was;
+        assert_eq!(calm(&mut flow), [true; 4]);
+        change(&mut flow);
+        assert_eq!(calm(&mut flow), left, "{what}");
+    }
+}
+
+/// Whether anything is changed must be known before a packet is read.
+#[test]
+fn a_brief_knows_what_moves() {
+    let moves: [&dyn Fn(&mut Flow); 4] = [
+        &|f| f.splice.c2s = Delta::new(1),
+        &|f| f.splice.s2c.delta = Delta::new(1),
+        &|f| f.splice.clock.delta = 1,
+        &|f| f.splice.clock.first = Some(1),
+    ];
+    for change in moves {
+        let mut flow = Rig::open().flow;
+        assert!(!flow.brief().moves());
+        change(&mut flow);
+        assert!(flow.brief().moves());
+    }
+}
+
+/// A sum that is zero has two names, and a change of several fields at once need not keep that which
+/// the sender has chosen.
+#[test]
+fn the_other_zero_is_left_to_the_long_way() {
+    let plain = Plain {
+        seq: 1,
+        ack: 2,
+        window: 3,
+        ts: None,
+        len: 0,
+    };
+    let new = Plain { seq: 7, ..plain };
+    let mut headers = [0; V4 + 20];
+    headers[V4 + 16..V4 + 18].fill(0xff);
+    let was = headers;
+    assert!(!plain.write::<V4>(&new, &mut headers, Csum::Full));
+    assert_eq!(headers, was);
+    assert!(plain.write::<V4>(&new, &mut headers, Csum::Partial));
+    assert_ne!(headers, was);
+}
+
+#[test]
+fn a_super_packet_without_length_is_as_long_as_it_is() {
+    let mut bytes = tcp(C, S)
+        .len(10)
+        .ts(101, 900)
+        .bytes(key_of(), Dir::ToService);
+    let read = |bytes: &[u8], total| Plain::read::<V4>(bytes, total).map(|p| p.len);
+    let len = bytes.len() as u32;
+    assert_eq!(read(&bytes, len), Some(10));
+    assert_eq!(read(&bytes, len + 6), Some(10), "padded");
+    assert_eq!(read(&bytes, len - 1), None, "cut off");
+    bytes[2..4].fill(0);
+    assert_eq!(read(&bytes, 70_052), Some(70_000));
+}
+
+fn key_of() -> super::super::wire::Key {
+    *Rig::open().flow.key()
 }

@@ -10,6 +10,7 @@
 //! Positions are counted from the first byte that a side sent: [`C`] of the client, [`S`] of
 //! the service, [`L`] of the server that a ghost meets.
 
+use super::super::brief::Briefed;
 use super::super::client::{Clock, Handshake};
 use super::super::counter::Counter;
 use super::super::effects::{Bytes, Effects, Emit, Log, Verdict};
@@ -194,7 +195,7 @@ fn end(a: u8, port: u8) -> Endpoint {
 
 /// A flow, and the clock and policy of its machine.
 pub(super) struct Rig {
-    pub(super) flow: Flow,
+    pub(super) flow: Briefed,
     pub(super) env: Env,
 }
 
@@ -217,7 +218,7 @@ impl Rig {
             policy,
         };
         Rig {
-            flow: flow(Key::new(4, end(1, 1), end(2, 80)), &env),
+            flow: flow(Key::new(4, end(1, 1), end(2, 80)), &env).into(),
             env,
         }
     }

@@ -11,6 +11,7 @@
 use crate::app::{Object, Server};
 use crate::packet::Tcp;
 use crate::tcp::{Config, Odd, Sock, State};
+use holdfast_core::brief::Briefed;
 use holdfast_core::counter::Counter;
 use holdfast_core::effects::{Bytes, Effects, Emit, Log, LogData, Verdict};
 use holdfast_core::flow::{Env, Flow, Phase, Policy};
@@ -41,7 +42,7 @@ pub struct Node {
     /// It has not died.
     pub alive: bool,
     /// The flow of the connection, if the module knows one.
-    pub flow: Option<Flow>,
+    pub flow: Option<Briefed>,
     /// The local socket.
     pub sock: Option<Sock>,
     /// The application.
@@ -136,13 +137,13 @@ impl Node {
             return;
         };
         if self.flow.is_none() && p.has(flags::SYN) && !p.has(flags::ACK) {
-            self.flow = Some(Flow::opening(self.key, &mut packet, &env));
+            self.flow = Some(Flow::opening(self.key, &mut packet, &env).into());
         } else if self.flow.is_none()
             && self.sock.is_none()
             && !p.has(flags::RST)
             && env.policy.protect
         {
-            self.flow = Some(Flow::orphan(self.key, &env));
+            self.flow = Some(Flow::orphan(self.key, &env).into());
         }
         let verdict = self.flow.as_mut().map_or(Ok(Verdict::Accept), |flow| {
             let shown = flow.both_ways(&mut bytes, Csum::Full, Dir::ToService, &env, &mut fx);
@@ -387,7 +388,7 @@ impl Node {
         };
         match log.data {
             LogData::None => {}
-            LogData::Desc => entry.desc = self.flow.as_ref().map(Flow::desc),
+            LogData::Desc => entry.desc = self.flow.as_ref().map(|f| f.desc()),
             LogData::Payload { from, len } => {
                 match payload.get(from as usize..(from + len) as usize) {
                     Some(data) => entry.data = data.to_vec(),
@@ -446,7 +447,7 @@ impl Node {
         let flow = self
             .flow
             .as_ref()
-            .and_then(Flow::deadline)
+            .and_then(|f| f.deadline())
             .map(|d| d.saturating_mul(1000));
         let sock = self.sock.as_ref().and_then(Sock::deadline);
         let open = self.sock.as_ref().is_some_and(|s| s.state == State::Open);
@@ -459,7 +460,7 @@ impl Node {
         let due = self
             .flow
             .as_ref()
-            .and_then(Flow::deadline)
+            .and_then(|f| f.deadline())
             .is_some_and(|d| d <= now / 1000);
         if due {
             self.with_flow(now, |flow, env, fx| flow.tick(env, fx));
@@ -468,7 +469,7 @@ impl Node {
 
     /// The phase of the flow.
     pub fn phase(&self) -> Option<Phase> {
-        self.flow.as_ref().map(Flow::phase)
+        self.flow.as_ref().map(|f| f.phase())
     }
 
     /// Whether the log says that the flow is unprotected.

@@ -372,7 +372,7 @@ impl Daemon {
         let seq = r.record.acked.max(r.record.start).wrapping_sub(1);
         let env = node.env(now);
         if node.flow.is_none() {
-            node.flow = Some(Flow::claimed(node.key(), &claim, &env));
+            node.flow = Some(Flow::claimed(node.key(), &claim, &env).into());
         }
         let done = node.with_flow(now, |f, env, fx| {
             f.locate(&claim, Seq::new(seq as u32), false, env, fx)
@@ -481,7 +481,7 @@ impl Daemon {
     }
 
     fn try_join(&mut self, node: &mut Node, now: u64) {
-        if !node.flow.as_ref().is_some_and(Flow::waits_for_join) {
+        if !node.flow.as_ref().is_some_and(|f| f.waits_for_join()) {
             return;
         }
         let Some(r) = &mut self.recovery else { return };

@@ -2,6 +2,7 @@
 
 //! The flow state machine between a client, a server and a userspace of which none behaves.
 
+use holdfast_core::brief::Briefed;
 use holdfast_core::client::{Clock, Handshake};
 use holdfast_core::counter::Counter;
 use holdfast_core::csum::{pseudo, Sum};
@@ -33,7 +34,7 @@ pub fn checksum_is_right(bytes: &[u8]) -> bool {
 /// One flow, and all that may be done to it.
 struct Case<'r> {
     rng: &'r mut Rng,
-    flow: Flow,
+    flow: Briefed,
     env: Env,
     /// Near where the client's, the service's and the ghost's server's numbers are.
     c: u32,
@@ -401,7 +402,7 @@ fn begin(rng: &mut Rng) -> Case<'_> {
     };
     let mut case = Case {
         rng,
-        flow,
+        flow: flow.into(),
         env,
         c,
         s,
@@ -436,7 +437,7 @@ impl Case<'_> {
         let total = bytes.len() as u32;
         let mut fx = Effects::new();
         let mut p = Packet::parse(&mut bytes, total, Csum::Full).unwrap();
-        self.flow = Flow::opening(key, &mut p, &self.env);
+        self.flow = Flow::opening(key, &mut p, &self.env).into();
         self.flow.hear_client(&mut p, &self.env, &mut fx);
         let mut answer = Tcp {
             seq: s.wrapping_sub(1),
