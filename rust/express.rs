@@ -155,7 +155,8 @@ fn ask<const AT: usize, const STAMPED: bool, const INBOUND: bool>(
 }
 
 /// Sees to it that the checksum of a packet is right, and that its headers may be changed if it
-/// `changes`, and has `flow` decide.
+/// `changes`, and has `flow` decide. A checksum that has to be summed is summed under the flow's lock:
+/// packets of one flow mostly come in on one CPU, and where they change, one call tells both.
 #[inline(always)]
 fn open<const AT: usize, const STAMPED: bool, const INBOUND: bool, const CALM: bool>(
     flow: &mut Briefed,

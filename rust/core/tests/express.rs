@@ -515,10 +515,8 @@ fn the_other_zero_is_left_to_the_long_way() {
 
 #[test]
 fn a_super_packet_without_length_is_as_long_as_it_is() {
-    let mut bytes = tcp(C, S)
-        .len(10)
-        .ts(101, 900)
-        .bytes(key_of(), Dir::ToService);
+    let key = *Rig::open().flow.key();
+    let mut bytes = tcp(C, S).len(10).ts(101, 900).bytes(key, Dir::ToService);
     let read = |bytes: &[u8], total| Plain::read::<V4>(bytes, total).map(|p| p.len);
     let len = bytes.len() as u32;
     assert_eq!(read(&bytes, len), Some(10));
@@ -526,8 +524,4 @@ fn a_super_packet_without_length_is_as_long_as_it_is() {
     assert_eq!(read(&bytes, len - 1), None, "cut off");
     bytes[2..4].fill(0);
     assert_eq!(read(&bytes, 70_052), Some(70_000));
-}
-
-fn key_of() -> super::super::wire::Key {
-    *Rig::open().flow.key()
 }
