@@ -420,6 +420,8 @@ fn calm(flow: &mut Briefed) -> [bool; 4] {
     ]
 }
 
+type Change<'a> = &'a dyn Fn(&mut Flow);
+
 /// Nothing that the express way asks of a brief can change without it.
 #[test]
 fn each_change_of_a_calm_flow_is_in_its_brief() {
@@ -432,7 +434,7 @@ fn each_change_of_a_calm_flow_is_in_its_brief() {
         destination: None,
     };
     let wider = Rescale { from: 1, to: 2 };
-    let changes: [(&str, &dyn Fn(&mut Flow), [bool; 4]); 16] = [
+    let changes: [(&str, Change<'_>, [bool; 4]); 16] = [
         ("phase", &|f| f.phase = Phase::Closing, BOTH),
         ("muted", &|f| f.muted = true, BOTH),
         ("lost", &|f| f.lost = Some(Lost { rst: true }), BOTH),
