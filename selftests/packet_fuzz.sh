@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later OR MIT
-# holdfast-test: guest sample=stock,debug timeout=240
+# holdfast-test: guest sample=stock,debug timeout=400
 # Packets of every wrong kind (lib/hostile.py) at a protected service, while ordinary clients
-# download from it: these get their bytes, what was wrong is counted, and the kernel is silent.
+# download from it, and while its server dies and b takes over: lies meet flows in each phase, also
+# those that are located, joined or waited for. The downloads get their bytes, what was wrong is
+# counted, and the kernel is silent.
 set -euo pipefail
 . "$(dirname "$0")/lib/site.sh"
 
@@ -20,27 +22,56 @@ for node in a b; do
 	ip -n "$node" neigh add fd00::66 lladdr "$mac" dev eth0
 done
 
-in_ns client python3 "$(dirname "$0")/lib/hostile.py" "$seconds" "$seed" &
-hostile=$!
+# hostile SECONDS SEED, and rounds of downloads until it ends.
+hostile() {
+	in_ns client python3 "$LIB/hostile.py" "$@" &
+	hostile=$!
+}
+URLS=("http://$V4/big" "http://[$V6]/big")
 round=0
-while kill -0 "$hostile" 2>/dev/null || ((round == 0)); do
-	for url in "http://$V4/big" "http://[$V6]/big"; do
-		in_ns client curl -sSf --max-time 60 --limit-rate 4M -o "$SITE/got" "$url" || fail "round $round: $url"
-		same big "$SITE/got"
+rounds() {
+	local url
+	while kill -0 "$hostile" 2>/dev/null; do
+		for url in "${URLS[@]}"; do
+			in_ns client curl -sSf --max-time 60 --limit-rate 4M -o "$SITE/got" "$url" || fail "round $round: $url"
+			same big "$SITE/got"
+		done
+		round=$((round + 1))
 	done
-	round=$((round + 1))
-done
-wait "$hostile" || fail "the hostile client"
+	wait "$hostile" || fail "the hostile client"
+}
+hostile $((seconds / 2)) "$seed"
+rounds
 echo "$round rounds of downloads arrived"
 
-in_ns a holdfast stats | tee "$SITE/stats"
-counted() {
-	grep -qE "^ *$1 +[1-9]|^$1[: ]" "$SITE/stats" || fail "$1 was not counted"
-}
-counted checksum_bad
-counted malformed
-counted orphan
-counted extension_header
-owns a || fail "the owner changed"
+# At this pace they last until b has taken over.
+hostile "$seconds" "$seed-again"
+downloads=()
+for n in "${!URLS[@]}"; do
+	in_ns client curl -sSf --max-time 240 --limit-rate 300k -o "$SITE/got.$n" "${URLS[n]}" &
+	downloads+=($!)
+done
+for n in "${!URLS[@]}"; do
+	until_true 60 size_over "$SITE/got.$n" 1500000
+done
+node_crash a
+until_true 60 owns b
+for n in "${!URLS[@]}"; do
+	wait "${downloads[n]}" || fail "through the death of the server: ${URLS[n]}"
+	same big "$SITE/got.$n"
+done
+rounds
+echo "$round rounds in all"
+
+for name in a b; do
+	in_ns $name holdfast stats
+	for counter in checksum_bad malformed orphan extension_header; do
+		reached $name $counter 1 || fail "$counter was not counted on $name"
+	done
+done
+for counter in probe_sent located spliced; do
+	reached b $counter 2 || fail "$counter: nothing was recovered on b"
+done
+owns b || fail "the owner changed again"
 in_ns client curl -sf -o /dev/null "http://$V4/"
 echo "ok"

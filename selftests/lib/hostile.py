@@ -3,8 +3,9 @@
 """hostile.py SECONDS SEED: a client without manners on eth0, at 10.0.0.66 and fd00::66 (which its own
 stack does not have), towards 10.0.0.80 and fd00::80.
 
-It opens connections and then lies about all that a header can say; it sends packets of connections
-that do not exist; and into the connections that this host really has, what their peers must ignore.
+It opens connections and then lies about all that a header can say, also long after it has left them;
+it sends packets of connections that do not exist; and into the connections that this host really has,
+what their peers must ignore.
 """
 
 import ctypes
@@ -72,6 +73,7 @@ class Hostile:
         self.mac = self.socket.getsockname()[4]
         self.gate = b""  # MAC of the server, once it was heard
         self.real: list[tuple[int, bytes]] = []  # frames of this host's own connections
+        self.left: list[tuple[int, int, int, int]] = []  # family, port and numbers of its own, not closed
         self.sent = self.opened = 0
 
     def near(self, number: int) -> int:
@@ -187,6 +189,14 @@ class Hostile:
                 theirs = heard[2] if heard[:2] == (family, port) else theirs
         if rng.random() < 0.7:
             self.send(self.ip(family, me, self.tcp(family, me, port, (ours + offset) & MASK, theirs, rng.choice([RST, RST | ACK, FIN | ACK]))))
+        else:
+            self.left = [*self.left[-50:], (family, port, (ours + offset) & MASK, theirs)]
+
+    def haunt(self) -> None:
+        """Lies in a connection that was left: its server may be another one by now."""
+        if self.left:
+            family, port, seq, ack = self.rng.choice(self.left)
+            self.lie(family, SELF[family], port, seq, ack)
 
     def lie(self, family: int, me: bytes, port: int, seq: int, ack: int) -> None:
         """One packet that is wrong somewhere."""
@@ -265,11 +275,13 @@ class Hostile:
         """For as long as it was told."""
         while time.monotonic() < self.until:
             self.hear()
-            what = self.rng.randrange(4)
+            what = self.rng.randrange(5)
             if what == 0:
                 self.connection()
             elif what == 1:
                 self.intrude()
+            elif what == 2:
+                self.haunt()
             else:
                 family = self.rng.choice([4, 6])
                 self.lie(family, SELF[family], self.rng.randrange(1, 60000), self.rng.getrandbits(32), self.rng.getrandbits(32))
