@@ -12,14 +12,22 @@ use libholdfast::recovery::Refusal;
 use crate::kernel::doubt_counter;
 
 /// What is counted of the daemon alone.
-const OF_DAEMON: [&str; 17] = [
+const OF_DAEMON: [&str; 25] = [
     "commit-failed",
     "deaths",
     "drain-log-late",
     "false-deaths",
     "heartbeats-refused",
+    "heartbeats-replayed",
+    "heartbeats-stranger",
+    "heartbeats-unproven",
     "links-overrun",
+    "links-refused-frame",
+    "links-refused-handshake",
+    "links-refused-stranger",
+    "links-refused-version",
     "log-lost",
+    "marks-dropped",
     "offers-refused",
     "orphans",
     "orphans-unknown",

@@ -63,10 +63,9 @@ async fn heartbeats_of_nobody_and_those_that_were_heard_before_are_counted() {
         let mut b = Voice::of_b(ports).await;
         let recorded = b.until(true, &a, "alive").await;
         b.step(true).await;
-        // It has to be heard before it can say that it hears.
+        // Until it has heard a, what it says is not proven; it may have heard a first.
         let [refused, stranger, replayed, first] = counts(&a, BEATS).await;
         assert_eq!((refused, stranger, replayed), (0, 0, 0));
-        assert!(first > 0);
 
         let sealed = |name: &str, session| {
             let ms = Duration::from_millis;
