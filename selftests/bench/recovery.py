@@ -35,7 +35,10 @@ def render(data: dict) -> str:
         if len(again) > 1:
             series[f"{crowd['flows']:,} flows"] = again
     text = table(["flows", "takeover, ms", "first byte, ms", "median", "last", "flows a second", "lost", "silent"], rows)
-    text += "\nMilliseconds after the death; the rate is from the takeover to the last flow's first byte.\n\n"
+    text += (
+        "\nMilliseconds after the death (heartbeats of 50 ms, 6 may be missed); the rate is from the takeover to the last flow's first"
+        " byte. One processor does the work of the client, of both nodes and of both web servers.\n\n"
+    )
     if series:
         text += plot("recovery", svg.distributions(series, "ms after the death until a flow goes on", log=True))
     return text
