@@ -73,6 +73,8 @@ for ((round = 1; round <= ROUNDS; round++)); do
 	until_true 60 reached b spliced 10
 	ip netns pids b | xargs -r kill -9
 	for name in a b; do
+		# What their sockets have to say goes nowhere; until they give up, they keep their namespace.
+		in_ns "$name" sysctl -qw net.ipv4.tcp_orphan_retries=2
 		ip -n lan link del dev "port-$name"
 		ip netns del "$name"
 	done
