@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later OR MIT
-# holdfast-test: guest sample=stock timeout=420
+# holdfast-test: guest sample=stock timeout=600
 # The web server dies, restarts and is upgraded in the middle of two downloads, while its machine
 # lives; at last it stays away, and the downloads go on with b (topology: lib/site.sh). One
 # connection each, no reset, every byte right.
@@ -24,7 +24,7 @@ nginx_dies() {
 
 site_up a b
 object index.html 100
-object big $((64 << 20))
+object big $((96 << 20))
 for name in a b; do
 	# What is in its socket still arrives after a server has died: a little.
 	in_ns "$name" sysctl -qw net.ipv4.tcp_wmem='4096 65536 262144'
@@ -49,6 +49,23 @@ in_ns a nginx -p "$SITE/a.nginx" -c "$SITE/a.conf" -s stop
 until_true 10 test ! -e "$SITE/a.pid"
 nginx_start a
 went_on
+
+begin "nginx leaves in order, and is started again"
+in_ns a nginx -p "$SITE/a.nginx" -c "$SITE/a.conf" -s quit
+until_true 10 test ! -e "$SITE/a.pid"
+nginx_start a
+went_on
+
+begin "nginx is restarted, as its unit does"
+in_ns a start-stop-daemon --quiet --stop --retry QUIT/5 --pidfile "$SITE/a.pid"
+nginx_start a
+went_on
+
+begin "nginx takes another configuration: its old workers leave after a second"
+workers=$(pgrep -P "$(<"$SITE/a.pid")")
+in_ns a nginx -p "$SITE/a.nginx" -c "$SITE/a.conf" -s reload
+went_on
+for worker in $workers; do until_true 10 test ! -e "/proc/$worker"; done
 
 begin "nginx is upgraded: its old workers leave after a second"
 old=$(<"$SITE/a.pid")
