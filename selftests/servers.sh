@@ -104,6 +104,8 @@ fronts_start() {
 	in_ns client nginx -p "$SITE/front" -c "$SITE/front/nginx.conf"
 	{
 		cat <<-CONF
+			global
+			  user www-data
 			defaults
 			  mode http
 			  retries 0
@@ -129,7 +131,8 @@ fronts_start() {
 CLIENTS=(client narrow)
 NUMBER[narrow]=11
 site_up a b c
-# Until a is dead no connection gets more than this: whatever is in the body stays there.
+# Until a is dead no connection gets more than this: whatever is in the body stays there. And how
+# many connections to the site the endpoints of TLS begin, which alone are of that user.
 in_ns client nft -f - <<-RULES
 	table inet middle {
 		chain in {
@@ -137,7 +140,17 @@ in_ns client nft -f - <<-RULES
 			tcp sport { 80, 81, 82 } ct reply bytes > 700000 drop
 		}
 	}
+	table inet fronts {
+		counter upstream { }
+		chain out {
+			type filter hook output priority mangle
+			meta skuid www-data tcp dport { 80, 81, 82 } tcp flags & (syn | ack) == syn counter name upstream
+		}
+	}
 RULES
+upstream() {
+	in_ns client nft list counter inet fronts upstream | sed -nE 's/.*packets ([0-9]+).*/\1/p'
+}
 in_ns client sysctl -qw net.netfilter.nf_conntrack_acct=1
 object index.html 100
 object big 1500000
@@ -175,6 +188,9 @@ bodies() {
 		# So much are more than two of its four connections: each stops before its quarter ends.
 		aria2) begin "$name aria2" "$out.$what" 1600000 aria2c -q --no-conf --disk-cache=0 -x4 -s4 -k1M --max-tries=1 \
 			--file-allocation=none --allow-overwrite=true -d "$SITE" -o "${out##*/}.$what" "http://$address:$port/bigger" ;;
+		# Another request follows over the connection.
+		keep-alive) begin "$name keep-alive" "${to[@]}" curl -sS -w '%{num_connects} ' -o "$out.$what" \
+			"http://$address:$port/big" -o "$out.$what.2" "http://$address:$port/one" ;;
 		nginx) begin "$name TLS by nginx" "${front[@]}" "https://127.0.0.1:9$((family == 4 ? 0 : 2))$port/big" ;;
 		haproxy) begin "$name TLS by HAProxy" "${front[@]}" "https://127.0.0.1:9$((family == 4 ? 1 : 3))$port/big" ;;
 		esac
@@ -221,18 +237,21 @@ else
 	done
 fi
 until_true 30 answered 1
-for port in "${FRONTS[@]}"; do through "$port" /one; done
 if [[ $SIZE == small ]]; then
-	bodies 4 80 curl wget aria2 haproxy
-	bodies 6 81 curl nginx
-	bodies 4 82 curl aria2
+	bodies 4 80 curl wget aria2 haproxy keep-alive
+	bodies 6 81 curl nginx keep-alive
+	bodies 4 82 curl aria2 keep-alive
 else
 	for port in "${PORTS[@]}"; do
-		bodies 4 "$port" curl wget aria2 nginx haproxy
-		bodies 6 "$port" curl wget aria2 nginx haproxy
+		bodies 4 "$port" curl wget aria2 nginx haproxy keep-alive
+		bodies 6 "$port" curl wget aria2 nginx haproxy keep-alive
 	done
 fi
 until_true 60 in_the_middle
+# Each has a connection to the site that is idle now.
+for port in "${FRONTS[@]}"; do through "$port" /one; done
+begun=$(upstream)
+((begun >= ${#FRONTS[@]})) || fail "the endpoints have begun $begun connections"
 for n in "${!NAMES[@]}"; do
 	kill -0 "${PROCESSES[n]}" || fail "it ended too early: ${NAMES[n]}: $(<"${FILES[n]}.said")"
 done
@@ -242,9 +261,14 @@ until_true 20 owns b
 touch "$SITE/gate.1"
 until_true 60 answered 2
 for port in "${FRONTS[@]}"; do through "$port" /two; done
+(($(upstream) == begun)) || fail "the endpoints have begun $(($(upstream) - begun)) new connections"
 for n in "${!NAMES[@]}"; do
 	wait "${PROCESSES[n]}" || fail "in the body, ${NAMES[n]}: $(<"${FILES[n]}.said")"
 	[[ ${NAMES[n]} == *aria2* ]] && same bigger "${FILES[n]}" || same big "${FILES[n]}"
+	if [[ ${NAMES[n]} == *keep-alive* ]]; then
+		same one "${FILES[n]}.2"
+		[[ $(<"${FILES[n]}.said") == "1 0 " ]] || fail "${NAMES[n]}: another connection"
+	fi
 	echo "in the body, ${NAMES[n]}"
 done
 ! grep -E '^(recovery-refused|failed)' "$SITE/b.log" || fail "a flow was not continued"
