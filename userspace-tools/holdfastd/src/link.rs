@@ -333,6 +333,21 @@ mod tests {
     use crate::testing::record;
 
     const BEGIN: Update = Update::Begin { boot: 1 };
+    const KEY: [u8; 32] = [7; 32];
+
+    /// Node b hears node a: where, of which group while it is kept, and what comes of it.
+    async fn listening() -> (
+        SocketAddr,
+        watch::Sender<Vec<String>>,
+        mpsc::Receiver<LinkEvent>,
+    ) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let (tx, rx) = mpsc::channel(64);
+        let (group, names) = watch::channel(vec!["a".into()]);
+        tokio::spawn(listen("b".into(), listener, names, KEY, tx));
+        (addr, group, rx)
+    }
 
     async fn pair(key: [u8; 32]) -> mpsc::Receiver<LinkEvent> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -519,12 +534,7 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_is_heard_of_a_peer_of_another_version() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let addr = listener.local_addr().unwrap();
-        let (tx, mut rx) = mpsc::channel(64);
-        let (_group, names) = watch::channel(vec!["a".into()]);
-        let key = [7; 32];
-        tokio::spawn(listen("b".into(), listener, names, key, tx));
+        let (addr, _group, mut rx) = listening().await;
         for (name, version, why) in [
             ("a", VERSION + 1, Refused::Version),
             ("a", VERSION - 1, Refused::Version),
@@ -535,7 +545,7 @@ mod tests {
                 ..Hello::new(name)
             };
             let stream = TcpStream::connect(addr).await.unwrap();
-            let opened = Channel::open(stream, &key, (&hello, true)).await;
+            let opened = Channel::open(stream, &KEY, (&hello, true)).await;
             let (mut peer, theirs) = opened.unwrap();
             assert_eq!(theirs, Hello::new("b"), "it says which one it speaks");
             let mut out = Vec::new();
@@ -565,14 +575,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_frame_that_is_said_again_ends_its_link() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let addr = listener.local_addr().unwrap();
-        let (tx, mut rx) = mpsc::channel(64);
-        let (_group, names) = watch::channel(vec!["a".into()]);
-        let key = [7; 32];
-        tokio::spawn(listen("b".into(), listener, names, key, tx));
+        let (addr, _group, mut rx) = listening().await;
         let stream = TcpStream::connect(addr).await.unwrap();
-        let opened = Channel::open(stream, &key, (&Hello::new("a"), true)).await;
+        let opened = Channel::open(stream, &KEY, (&Hello::new("a"), true)).await;
         let (mut peer, _) = opened.unwrap();
         let mut out = Vec::new();
         peer.seal_updates(&mut out, 1, vec![BEGIN]).unwrap();

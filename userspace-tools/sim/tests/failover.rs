@@ -115,6 +115,14 @@ impl Table {
         );
     }
 
+    /// Runs cases until there were so many failovers. `flag`: how the simulator is told to make them.
+    fn run_until(&mut self, wanted: u64, made: fn(u64) -> Scenario, flag: &str) {
+        while self.failovers < wanted && self.cases < 3 * wanted {
+            let seed = seed(self.cases, wanted, self.failovers);
+            self.run(made(seed), flag);
+        }
+    }
+
     fn finish(self, began: Instant) {
         let time = began.elapsed().as_secs_f64();
         println!(
@@ -144,10 +152,7 @@ fn random_failovers() {
     let first = env("HOLDFAST_SEED", CORE);
     println!("HOLDFAST_SEED={first} HOLDFAST_FAILOVERS={wanted}");
     let (mut table, began) = (Table::default(), Instant::now());
-    while table.failovers < wanted && table.cases < 3 * wanted {
-        let seed = seed(table.cases, wanted, table.failovers);
-        table.run(Scenario::new(seed), "");
-    }
+    table.run_until(wanted, Scenario::new, "");
     table.reached_all();
     table.finish(began);
 }
@@ -176,10 +181,7 @@ fn processes_that_die() {
 fn services_that_always_answer_alike() {
     let (mut table, began) = (Table::default(), Instant::now());
     let wanted = env("HOLDFAST_FAILOVERS", 10_000) / 5;
-    while table.failovers < wanted && table.cases < 3 * wanted {
-        let seed = seed(table.cases, wanted, table.failovers);
-        table.run(Scenario::replay(seed), " --replay");
-    }
+    table.run_until(wanted, Scenario::replay, " --replay");
     table.finish(began);
 }
 
@@ -187,10 +189,7 @@ fn services_that_always_answer_alike() {
 fn clients_that_have_no_more_to_ask() {
     let (mut table, began) = (Table::default(), Instant::now());
     let wanted = env("HOLDFAST_FAILOVERS", 10_000) / 5;
-    while table.failovers < wanted && table.cases < 3 * wanted {
-        let seed = seed(table.cases, wanted, table.failovers);
-        table.run(Scenario::half_closing(seed), " --half-close");
-    }
+    table.run_until(wanted, Scenario::half_closing, " --half-close");
     table.finish(began);
 }
 
