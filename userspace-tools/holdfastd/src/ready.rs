@@ -279,15 +279,6 @@ fn fitness(reasons: &[Reason]) -> Fitness {
 }
 
 impl<K: Kernel> Daemon<K> {
-    /// Tells a peer about this node, behind all that it was told.
-    pub(crate) fn introduce(&self, peer: &str) {
-        let waits = self.engine.quorum.has_all(peer);
-        if let Some((_, tx)) = self.links.get(peer) {
-            // A link that is full has enough to tell.
-            let _ = tx.try_send((0, vec![self.ready.about(&self.config, waits)]));
-        }
-    }
-
     /// Lets time pass: tells peers about this node, and asks the local server.
     pub(crate) fn ready_tick(&mut self) {
         let now = self.time();
