@@ -79,6 +79,6 @@ with Cluster() as cluster:
     assert int(syns) == 1, f"{syns} SYNs"
     events = servers["b"].run("journalctl -u holdfastd -o cat --no-pager").out
     print(events)
-    assert "spliced" in events, "the connection was not continued"
-    assert "peer-dead" not in events, "a had to die"
+    # A machine that has left is dead ten seconds later (RESTART in membership.rs); nothing waited for that.
+    assert "spliced" in events.split("peer-dead")[0], "a had to die"
 sys.exit(0)
