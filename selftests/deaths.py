@@ -1,14 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0-or-later OR MIT
 # holdfast-test: cluster kernel=stock timeout=400
-"""A download outlives each way in which its server can go, and some in which it only seems to go
-(topology: lib/farm.py). After each way the server is back, and the next download is from there."""
+"""Downloads over both families outlive each way in which their server can go, and some in which it only
+seems to go (topology: lib/farm.py). Nobody resets a client, and a server that has yielded sends nothing
+more. After each way the server is back, and the next downloads are from there."""
 
+import time
 from collections.abc import Callable
 
-from lib.farm import V4, Farm
-from vm import Cluster, Guest
+from lib.farm import V4, V6, Farm
+from lib.pcap import ACK, RST, SYN, segments
+from vm import Cluster, Guest, Process
 
 SIZE = 12 << 20
+CLIENT = {V4: "10.0.0.9", V6: "fd00::9"}
+LATE = 0.5  # seconds: for what is on its way, and clocks that are not quite the same
 
 
 def panic(server: Guest) -> Callable[[], None] | None:
@@ -45,23 +50,43 @@ with Cluster() as cluster:
     farm.start()
     farm.wait_for_owner("a")
 
-    farm.watch()
-    downloads = 0
+    def download() -> dict[str, Process]:
+        """A download over each family that has begun."""
+        cluster.capture("lan")
+        curls = {}
+        for address, shown in (V4, V4), (V6, f"[{V6}]"):
+            file = f"/tmp/file.{address}"
+            client.run(f"rm -f {file}")
+            write = "-w '%{num_connects}'"
+            curls[address] = client.spawn(f"exec curl -sS --limit-rate 3M -o {file} {write} 'http://{shown}/file'")
+        for address in curls:
+            client.until(f"test $(stat -c %s /tmp/file.{address}) -gt {SIZE // 4}")
+        return curls
 
-    def download():
-        """A download that has begun."""
-        global downloads
-        downloads += 1
-        client.run("rm -f /tmp/file")
-        curl = client.spawn(f"exec curl -sS --limit-rate 3M -o /tmp/file -w '%{{num_connects}}' http://{V4}/file")
-        client.until(f"test $(stat -c %s /tmp/file) -gt {SIZE // 4}")
-        return curl
+    def check(curls: dict[str, Process], name: str) -> None:
+        """They have ended well, on the connections on which they began."""
+        for address, curl in curls.items():
+            assert curl.wait(120, check=False).out == "1", (name, address, curl.err)
+            assert client.run(f"sha256sum </tmp/file.{address}").out == wanted, (name, address)
 
-    def check(curl, name: str) -> None:
-        """It has ended well, on the connection on which it began."""
-        assert curl.wait(120, check=False).out == "1", (name, curl.err)
-        assert client.run("sha256sum </tmp/file").out == wanted, name
-        farm.check_watched(downloads)
+    def yields(server: str, since: float) -> dict[str, float]:
+        """When a server has yielded each address last, by the host's clock."""
+        ahead = farm.clock(farm.servers[server])
+        said = ((e["address"], e["wall_ms"] / 1000 + ahead) for e in farm.events(server) if e["event"] == "yield")
+        return {address: when for address, when in said if when > since}
+
+    def check_segment(name: str, yielded: dict[str, float], mac: str) -> None:
+        """One SYN a client, no reset, and nothing of the flows from `mac` once it has yielded their address."""
+        data, syns = 0, 0
+        for s in segments(cluster.logs / "lan.pcap"):
+            if not {(s.src, s.dst), (s.dst, s.src)} & set(CLIENT.items()):
+                continue
+            assert not s.flags & RST, (name, s)
+            data += s.payload
+            syns += s.flags & (SYN | ACK) == SYN
+            if s.payload and s.mac == mac and s.src in yielded:
+                assert s.time <= yielded[s.src] + LATE, (name, s, yielded)
+        assert data >= 2 * SIZE and syns == 2, (name, data, syns)
 
     def settle(owner: str, other: str) -> None:
         """Wait until exactly one of the two has the address, and both are one group."""
@@ -72,14 +97,22 @@ with Cluster() as cluster:
 
     owner, other = "a", "b"
     for number, (name, way) in enumerate(WAYS.items()):
-        curl = download()
+        curls = download()
+        mac = farm.servers[owner].run("cat /sys/class/net/eth0/address").out.strip()
+        began = time.time()
         again = way(farm.servers[owner])
         farm.wait_for_owner(other)
+        yielded = {}
         if again:
             again()
-            check(curl, name)
+            check(curls, name)
+            farm.servers[owner].until(f"! ip -o addr show dev eth0 | grep -q {V6}/")
+            yielded = yields(owner, began)
+            assert yielded.keys() == CLIENT.keys(), (name, yielded)
         else:
-            check(curl, name)
+            check(curls, name)
+        check_segment(name, yielded, mac)
+        if not again:
             farm.servers[owner].restart()
             farm.join(owner)
             farm.start(owner)
@@ -90,12 +123,13 @@ with Cluster() as cluster:
     # The one that does nothing is cut off: nothing must move, then or later.
     claims = f"holdfast status -j | grep -o '\"generation\": *[0-9]*'"
     before = farm.servers[owner].run(claims).out
-    curl = download()
+    curls = download()
     cluster.cut(farm.servers[other])
     farm.servers[owner].until("holdfast status -j | grep -q '\"dead\"'")
     farm.servers[other].until("holdfast status -j | grep -q '\"dead\"'")
     cluster.heal(farm.servers[other])
     settle(owner, other)
-    check(curl, "standby")
+    check(curls, "standby")
+    check_segment("standby", {}, "")
     assert farm.servers[owner].run(claims).out == before, "the address has moved"
     print("ok standby", flush=True)
