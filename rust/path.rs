@@ -261,8 +261,9 @@ impl Path {
             self.namespace.count(Counter::ChecksumBad);
             return Admission::Stranger;
         }
-        let flags = match show_at(packet, *at, |p| p.flags()) {
-            Ok(flags) => flags,
+        let shown = show_at(packet, *at, |p| (p.flags(), p.options().signed()));
+        let (flags, signed) = match shown {
+            Ok(shown) => shown,
             Err(why) => {
                 self.namespace.count_error(why);
                 return Admission::Stranger;
@@ -283,6 +284,11 @@ impl Path {
             };
         }
         if !self.is_orphan(packet, key, flags, env, at) {
+            return Admission::Stranger;
+        }
+        if signed {
+            // Its client would take no word of ours. The stack's, if a listener has the key.
+            self.namespace.count(Counter::Signed);
             return Admission::Stranger;
         }
         match self.namespace.insert(Flow::orphan(*key, env), guard) {

@@ -4,7 +4,8 @@
 #
 # The servers have a firewall that lets in what conntrack knows and nothing that it finds
 # invalid. a dies with SYN cookies as usual, b with a cookie in every SYN-ACK and in a flood.
-# Before that, without conntrack: fragments, and connections with MD5 signatures.
+# Before that, without conntrack: fragments, and connections with MD5 signatures; these are
+# reset by b's own TCP, which has the key, when a dies.
 set -euo pipefail
 . "$(dirname "$0")/lib/site.sh"
 lib=$(dirname "$0")/lib
@@ -77,6 +78,8 @@ for name in a b c; do
 				# The nodes were connected before conntrack was there.
 				tcp dport 7100 accept
 				tcp sport 7100 accept
+				# Here it is not the firewall that keeps silent.
+				tcp dport 82 accept
 				ct state invalid counter drop
 				ct state established,related accept
 				ct state new tcp dport { 80, 81 } tcp flags & (syn|ack|rst|fin) == syn accept
@@ -89,6 +92,7 @@ for name in a b c; do
 				meta l4proto { icmp, icmpv6 } accept
 				tcp dport 7100 accept
 				tcp sport 7100 accept
+				tcp sport 82 accept
 				ct state invalid counter drop
 				ct state established,related accept
 				udp dport 7100 accept
@@ -114,9 +118,20 @@ cases() {
 	echo "hop-by-hop options | client | $V6 | continued | hops"
 	[[ $SIZE == small ]] || both "$V6" $(($1 + 1))
 }
+LOST=()
+for address in $V4 $V6; do
+	in_ns client python3 "$lib/signed.py" lose "$address" "$SITE/ready.$address" "$SITE/go" >"$SITE/lost.$address" &
+	LOST+=($!)
+	until_true 30 test -e "$SITE/ready.$address"
+done
 cases 46001 | table "$SITE/ready" "$SITE/go" "$SITE/b.log" &
 matrix_crash a b $!
 counted b spliced
+for n in 0 1; do wait "${LOST[n]}" || fail "a signed connection: $(cat "$SITE"/lost.*)"; done
+for address in $V4 $V6; do
+	[[ $(<"$SITE/lost.$address") == reset ]] || fail "a signed connection to $address: $(<"$SITE/lost.$address")"
+	echo "MD5 signatures, its server dies: reset, $address"
+done
 
 echo "--- a cookie in every SYN-ACK, and a flood; b dies"
 rm "$SITE/ready" "$SITE/go"

@@ -39,7 +39,7 @@ counters! {
     NotTcp "not_tcp" "Packets that carry something other than TCP."
     Fragment "fragment" "Fragments of TCP packets that nobody reassembled before us; passed as they are."
     ExtensionHeader "extension_header" "IPv6 packets with extension headers that cannot be walked."
-    Signed "signed" "Connections under TCP-MD5 or TCP-AO, left alone."
+    Signed "signed" "Connections under TCP-MD5 or TCP-AO, and segments of those whose server died, left alone."
     Straddle "straddle" "Packets that lie across a delta boundary, dropped; the sender repeats them."
     Erased "erased" "Packets of the service whose bytes were taken out of the stream."
     FlowOpened "flow_opened" "Connections whose handshake was seen."

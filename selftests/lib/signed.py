@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later OR MIT
 """signed.py serve | ask ADDRESS: a connection to port 82 with TCP-MD5 signatures (RFC 2385), which
-echoes; signed.py flood ADDRESS: SYNs from many invented clients to port 80, until killed."""
+echoes; signed.py lose ADDRESS READY GO: one whose server dies between these files, what is said of it
+within a minute; signed.py flood ADDRESS: SYNs from many invented clients to port 80, until killed."""
 
 import os
 import random
@@ -9,6 +10,7 @@ import socket
 import struct
 import sys
 import threading
+import time
 
 PORT = 82
 TCP_MD5SIG_EXT, PREFIX = 32, 1  # with a prefix: any peer
@@ -59,6 +61,27 @@ def ask(address: str) -> None:
             sys.exit("other bytes")
 
 
+def lose(address: str, ready: str, go: str) -> str:
+    """What becomes of a connection whose server dies."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as s:
+        s.settimeout(60)
+        sign(s, family)
+        s.connect((address, PORT))
+        s.sendall(b"x")
+        assert s.recv(1) == b"x"
+        open(ready, "w").close()
+        while not os.path.exists(go):
+            time.sleep(0.05)
+        try:
+            s.sendall(b"y")
+            return "closed" if s.recv(1) == b"" else "answered"
+        except ConnectionResetError:
+            return "reset"
+        except TimeoutError:
+            return "silent"
+
+
 def checksum(data: bytes) -> int:
     """RFC 1071."""
     total = sum(struct.unpack(f"!{len(data) // 2}H", data))
@@ -92,6 +115,8 @@ def main() -> None:
             serve(socket.AF_INET6, "::")
         case ["ask", address]:
             ask(address)
+        case ["lose", address, ready, go]:
+            print(lose(address, ready, go))
         case ["flood", address]:
             flood(address)
 
