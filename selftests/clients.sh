@@ -1,22 +1,54 @@
 # SPDX-License-Identifier: GPL-2.0-or-later OR MIT
 # holdfast-test: guest sample=stock,debug timeout=180
 # Clients with other TCPs and other manners, through the death of their server (topology:
-# lib/site.sh). Each TCP is that of a namespace of its own.
+# lib/site.sh). Each TCP is that of a namespace of its own. It dies in the body, while its client
+# waits for the first byte, in the head, and when all was said.
 set -euo pipefail
 . "$(dirname "$0")/lib/site.sh"
 lib=$(dirname "$0")/lib
 
 CLIENTS=(client nostamps nosack noscale bare narrow ecn)
 NUMBER+=([nostamps]=11 [nosack]=12 [noscale]=13 [bare]=14 [narrow]=15 [ecn]=16)
-PORTS=(80 81)
+PORTS=(80 81 83)
 
 # Port 81: a server that minds no half-closed client, as nginx does, and stops in each long
-# answer on a.
+# answer on a. Port 83: another one; nobody gets more than a part of its head until a is dead.
 serve() {
 	local stall=
 	nginx_start "$1"
 	[[ $1 != a ]] || stall=stall
-	in_ns "$1" python3 "$lib/answers.py" serve $stall port=81 2>/dev/null &
+	for port in 81 83; do
+		in_ns "$1" python3 "$lib/answers.py" serve $stall port=$port 2>/dev/null &
+	done
+}
+
+# Single segments, of which the first ones are less than the head.
+narrow_heads() {
+	local name
+	in_ns a ethtool -K eth0 tso off gso off >/dev/null
+	for name in "${CLIENTS[@]}"; do
+		in_ns "$name" nft -f - <<-RULES
+			table inet head {
+				chain in {
+					type filter hook prerouting priority mangle
+					tcp sport 83 ct reply bytes > 2600 counter drop
+				}
+			}
+		RULES
+	done
+}
+in_the_head() {
+	local name
+	for name in client nostamps nosack noscale bare narrow; do
+		prints 'packets [1-9]' in_ns "$name" nft list table inet head || return 1
+	done
+}
+eval "$(declare -f node_crash | sed '1s/.*/plain_crash()/')"
+node_crash() {
+	local name
+	until_true 30 in_the_head
+	plain_crash "$1"
+	for name in "${CLIENTS[@]}"; do in_ns "$name" nft delete table inet head; done
 }
 
 site_up a b
@@ -38,8 +70,9 @@ ip -n narrow route add "$V4" dev eth0 advmss 536
 ip -n narrow -6 route add "$V6" dev eth0 advmss 536
 site_start
 for name in a b; do
-	until_true 20 in_ns "$name" curl -sf -o /dev/null "http://localhost:81/?calm"
+	for port in 81 83; do until_true 20 in_ns "$name" curl -sf -o /dev/null "http://localhost:$port/?calm"; done
 done
+narrow_heads
 
 table() {
 	cat <<-TABLE
@@ -57,6 +90,12 @@ table() {
 		keep-alive probes, idle | client | $1 | continued | idle keepalive get=index.html
 		none of the three, idle | bare | $1 | continued | idle get=index.html
 	TABLE
+	for name in client nostamps nosack noscale bare narrow; do
+		cat <<-TABLE
+			$name, waiting | $name | $1 | continued | port=81 held=-1 get=never want=lines
+			$name, in the head | $name | $1 | continued | port=83 held=300 get=long-head want=lines
+		TABLE
+	done
 }
 {
 	table $V4

@@ -72,6 +72,8 @@ def answer(request: bytes) -> tuple[bytes, bool]:
             said = ranges(text, [tag, "Content-Encoding: gzip"], TAG)
         case "/early":
             said = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" + ranges(text, [tag], TAG)
+        case "/long-head":
+            said = ranges(text, [tag, "X-Pad: " + "y" * 5000], TAG)
         case "/weak":
             said = head(200, length, "ETag: W/" + TAG) + BODY
         case "/no-ranges":
@@ -183,8 +185,8 @@ def unlike() -> list[Case]:
         long("compressed and chunked", "/gzip-chunked", outcome="reset", why=length),
         long("until close", "/close", outcome="reset", why=length),
         long("404, long", "/long-404", outcome="reset", why="unprotected (status)"),
-        # By its next request, if that is there first, or by its framing.
-        idle("chunked, then idle", "/chunk", outcome="reset", why="unprotected ("),
+        # Before its next request is there: that would be "pipelined".
+        replace(idle("chunked, then idle", "/chunk", outcome="reset", why="unprotected (unknown-length)"), waits=True),
     ]
 
 

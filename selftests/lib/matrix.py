@@ -91,7 +91,7 @@ class Case:
     prepare: Callable[[socket.socket], None] = lambda s: None
     half_close: bool = False  # the client says that it has no more to ask
     stops: bool = False  # it reads no more from `held` on until another server waits for it, and long
-    waits: bool = False  # it asks again when its connection goes on with another server
+    waits: bool = False  # it asks again when the successor has decided what becomes of its connection
     protocol: int = 0  # of its socket, if not TCP
     act: Callable[["Matrix", "Case", socket.socket], str] | None = None  # what it does instead of `talk`
     before: Callable[["Case"], None] | None = None  # ahead of its connection
@@ -118,6 +118,10 @@ class Matrix:
             return []
         mark = f":{case.used_port} > "
         return [line for line in self.files[2].read_text().splitlines() if mark in line]
+
+    def decided(self, case: Case) -> list[str]:
+        """What the successor has decided of a client's flow."""
+        return [line for line in self.happened(case) if line.startswith(VERDICTS)]
 
     def await_go(self) -> None:
         """Wait until the server is dead."""
@@ -168,7 +172,7 @@ class Matrix:
                     if number:
                         case.ready.set()
                         self.await_go()
-                        while case.waits and not self.calm and "spliced" not in "".join(self.happened(case)):
+                        while case.waits and not self.calm and not self.decided(case):
                             time.sleep(0.1)
                     s.sendall(request)
                     if case.half_close:
@@ -223,7 +227,7 @@ class Matrix:
         if self.calm:
             return ""
         for _ in range(50):  # the client may know before the daemon has said it
-            last = [line for line in self.happened(case) if line.startswith(VERDICTS)][-1:]
+            last = self.decided(case)[-1:]
             if last:
                 break
             time.sleep(0.1)
