@@ -80,13 +80,16 @@ impl Deferred {
         shown: Option<&Shown<'_>>,
         guard: &rcu::Guard,
     ) {
-        if !self.apply(namespace, entry, state, env, fx, shown, guard) {
+        if !self.apply(namespace, state, env, fx, shown, guard) {
             state.flow.log_failed(env, fx);
-            self.apply(namespace, entry, state, env, fx, None, guard);
+            self.apply(namespace, state, env, fx, None, guard);
+        }
+        if core::mem::take(&mut fx.anew) {
+            state.id = namespace.next_id();
         }
         // Again if what is shown again cannot be told: that opens the gates once more.
         while core::mem::take(&mut fx.release) {
-            self.release(namespace, entry, state, env, fx, guard);
+            self.release(namespace, state, env, fx, guard);
         }
         if fx.discard {
             self._drop = core::mem::take(&mut state.held);
@@ -94,7 +97,7 @@ impl Deferred {
         }
         keep_books(namespace, state, before);
         if fx.notify {
-            self.notify = Some(control::Notice::new(entry.id, &state.flow, env.now));
+            self.notify = Some(control::Notice::new(state.id, &state.flow, env.now));
         }
         if fx.gone {
             namespace.remove(entry, state);
@@ -109,7 +112,6 @@ impl Deferred {
     fn apply(
         &mut self,
         namespace: &Namespace,
-        entry: &Entry,
         state: &mut State,
         env: &Env,
         fx: &mut Effects,
@@ -134,7 +136,7 @@ impl Deferred {
                 };
                 state.flow.excerpt(&mut log, env, read);
             }
-            whole &= write(namespace, entry, &state.flow, &log, shown, guard);
+            whole &= write(namespace, state.id, &state.flow, &log, shown, guard);
         }
         fx.reuse();
         whole
@@ -166,7 +168,6 @@ impl Deferred {
     fn release(
         &mut self,
         namespace: &Namespace,
-        entry: &Entry,
         state: &mut State,
         env: &Env,
         fx: &mut Effects,
@@ -184,9 +185,9 @@ impl Deferred {
         }
         for mut packet in held {
             let verdict = show(packet.skb(), |p| state.flow.hear_service(p, env, fx));
-            if !self.apply(namespace, entry, state, env, fx, None, guard) {
+            if !self.apply(namespace, state, env, fx, None, guard) {
                 state.flow.log_failed(env, fx);
-                self.apply(namespace, entry, state, env, fx, None, guard);
+                self.apply(namespace, state, env, fx, None, guard);
             }
             let kept = match verdict {
                 Ok(Verdict::Accept) => self.go.push(packet, GFP_ATOMIC).is_ok(),
@@ -326,7 +327,7 @@ fn part(bytes: &[u8], from: u32, len: u32) -> Result<&[u8]> {
 
 fn write(
     namespace: &Namespace,
-    entry: &Entry,
+    id: u64,
     flow: &Flow,
     log: &Log,
     shown: Option<&Shown<'_>>,
@@ -341,7 +342,7 @@ fn write(
             } else {
                 0
             },
-        flow: entry.id,
+        flow: id,
         pos: log.pos,
         ack: log.ack,
         window: log.window,

@@ -45,8 +45,6 @@ pub(crate) struct Entry {
     refs: Count,
     #[pin]
     link: Link<Entry>,
-    /// Its number in the log.
-    pub(crate) id: u64,
     pub(crate) namespace: Arc<Namespace>,
     #[pin]
     pub(crate) state: SpinLockBh<State>,
@@ -60,6 +58,8 @@ impl_has_timer! { impl HasTimer<0> for Entry { self.timer } }
 
 /// What changes of a flow.
 pub(crate) struct State {
+    /// Its number in the log. Another connection of the same name gets another one.
+    pub(crate) id: u64,
     pub(crate) flow: Briefed,
     /// Packets of the service behind the data gate, in order.
     pub(crate) held: KVec<Held>,
@@ -92,8 +92,8 @@ impl Entry {
     ) -> Result<ARef<Self>> {
         let key = rhashtable::Key::new(flow.key().to_bytes());
         let namespace = namespace.clone();
-        let id = namespace.next_id();
         let state = State {
+            id: namespace.next_id(),
             flow: flow.into(),
             held: KVec::new(),
             request: KVec::new(),
@@ -111,7 +111,6 @@ impl Entry {
                 pin_init!(Self {
                     refs,
                     link: Link::new(key),
-                    id,
                     namespace,
                     state <- new_spinlock_bh!(state),
                     timer <- new_timer!("holdfast_flow"),

@@ -318,7 +318,7 @@ impl Namespace {
         // Whoever still saw the ring is done before the gates are opened for good.
         crate::net::rcu::synchronize();
         self.each(|entry| {
-            self.with(entry, None, |flow, env, fx| flow.reader_gone(env, fx));
+            self.with(entry, None, None, |flow, env, fx| flow.reader_gone(env, fx));
         });
     }
 
@@ -329,15 +329,16 @@ impl Namespace {
     }
 
     /// Lets `decide` change a flow without a packet and does what it asks for. Softirq or process
-    /// context. `None` if the flow has left the table.
+    /// context. `None` if the flow has left the table, or has another number than `id`.
     pub(crate) fn with<R>(
         &self,
         entry: &Entry,
+        id: Option<u64>,
         prepare: Option<&mut dyn FnMut(&mut State)>,
         decide: impl FnOnce(&mut Flow, &Env, &mut Effects) -> R,
     ) -> Option<R> {
         let (mut decide, mut result) = (Some(decide), None);
-        self.change(entry, prepare, &mut |flow, env, fx| {
+        self.change(entry, id, prepare, &mut |flow, env, fx| {
             result = decide.take().map(|decide| decide(flow, env, fx));
         });
         result
@@ -348,6 +349,7 @@ impl Namespace {
     fn change(
         &self,
         entry: &Entry,
+        id: Option<u64>,
         prepare: Option<&mut dyn FnMut(&mut State)>,
         decide: &mut dyn FnMut(&mut Flow, &Env, &mut Effects),
     ) {
@@ -356,7 +358,7 @@ impl Namespace {
         let env = self.env_of(&key, &guard);
         let mut fx = Effects::new();
         let mut state = entry.state.lock();
-        if state.gone {
+        if state.gone || id.is_some_and(|id| id != state.id) {
             return;
         }
         if let Some(prepare) = prepare {
@@ -392,6 +394,7 @@ impl Namespace {
     pub(crate) fn tick(&self, entry: ARef<Entry>) {
         self.with(
             &entry,
+            None,
             Some(&mut |state| state.armed = u64::MAX),
             |flow, env, fx| flow.tick(env, fx),
         );
@@ -430,7 +433,7 @@ impl Namespace {
     pub(crate) fn forget_flows_of(&self, service: &Service) {
         self.each(|entry| {
             if entry.key().is_some_and(|k| k.service() == *service) {
-                self.with(entry, None, |flow, env, fx| flow.reader_gone(env, fx));
+                self.with(entry, None, None, |flow, env, fx| flow.reader_gone(env, fx));
                 let mut state = entry.state.lock();
                 if !state.flow.depends_on_us() {
                     self.remove(entry, &mut state);
@@ -444,7 +447,7 @@ impl Namespace {
     pub(crate) fn only_observe(&self, service: &Service) {
         self.each(|entry| {
             if entry.key().is_some_and(|k| k.service() == *service) {
-                self.with(entry, None, |flow, env, fx| flow.only_observed(env, fx));
+                self.with(entry, None, None, |flow, env, fx| flow.only_observed(env, fx));
             }
         });
     }
@@ -497,7 +500,7 @@ impl Namespace {
         if state.unseen >= UNSEEN_ROUNDS {
             let record = Record {
                 kind: Kind::Closed as u16,
-                flow: entry.id,
+                flow: state.id,
                 ..Record::default()
             };
             let guard = rcu::read_lock();

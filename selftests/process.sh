@@ -22,6 +22,9 @@ nginx_dies() {
 	done
 }
 
+# A new server takes its time to start, and all who start it.
+SERVICE_MORE="restart-ms = $((SLOW * 3000))"
+
 site_up a b
 object index.html 100
 object big $((96 << 20))

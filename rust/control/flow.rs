@@ -193,7 +193,7 @@ impl Request<'_> {
     /// The flow, which must be the one with the id that is given, if one is.
     fn find_same(&self) -> Result<ARef<Entry>> {
         let entry = self.find()?;
-        if self.u64(nl::A_FLOW_ID).is_some_and(|id| id != entry.id) {
+        if self.u64(nl::A_FLOW_ID).is_some_and(|id| id != entry.state.lock().id) {
             return Err(self.error(nl::A_FLOW_ID, c"another flow has this name now", ENOENT));
         }
         Ok(entry)
@@ -240,16 +240,16 @@ impl Request<'_> {
         decide: impl FnOnce(&mut Flow, &Env, &mut Effects) -> Result<(), Misfit>,
     ) -> Result {
         self.namespace
-            .with(entry, lend, decide)
+            .with(entry, self.u64(nl::A_FLOW_ID), lend, decide)
             .ok_or(ENOENT)?
             .map_err(|why| misfit(self.info, why))
     }
 
     /// Replies with the flow as it is now.
     fn reply(&self, entry: &Entry) -> Result {
-        let (key, snapshot) = look(entry);
+        let (id, key, snapshot) = look(entry);
         let mut reply = Message::reply(self.info, self.cmd)?;
-        write(&mut reply, entry.id, &key, &snapshot)?;
+        write(&mut reply, id, &key, &snapshot)?;
         reply.send(self.info)
     }
 }
@@ -263,9 +263,13 @@ impl<'a> Deref for Request<'a> {
 }
 
 /// A flow as it is now.
-fn look(entry: &Entry) -> (Key, Snapshot) {
+fn look(entry: &Entry) -> (u64, Key, Snapshot) {
     let state = entry.state.lock();
-    (*state.flow.key(), state.flow.snapshot(time::now_ms()))
+    (
+        state.id,
+        *state.flow.key(),
+        state.flow.snapshot(time::now_ms()),
+    )
 }
 
 /// `flow-get` of one.
@@ -308,8 +312,8 @@ impl Dump for GetAll {
     fn dump(cursor: &mut Cursor, info: &Info<'_>, out: &mut Dumper<'_>) -> Result {
         out.generation(tenant(info)?.namespace().changes());
         while let Some(entry) = cursor.waiting.take().or_else(|| cursor.walk.next()) {
-            let (key, snapshot) = look(&entry);
-            let written = out.entry(Self::CMD, |w| write(w, entry.id, &key, &snapshot));
+            let (id, key, snapshot) = look(&entry);
+            let written = out.entry(Self::CMD, |w| write(w, id, &key, &snapshot));
             if let Err(e) = written {
                 cursor.waiting = Some(entry);
                 return Err(e);
@@ -344,12 +348,12 @@ fn commit(namespace: &Namespace, release: &Attrs<'_>) -> Result {
         let guard = rcu::read_lock();
         namespace.find(&key, &guard).map(Into::into)
     };
-    // A flow that is gone needs no commit; one that used the same ports before has another id.
-    let Some(entry) = entry.filter(|e| release.u64(nl::A_RELEASE_ID).is_none_or(|id| id == e.id))
-    else {
+    // A flow that is gone needs no commit; one that used the same ports before had another id.
+    let Some(entry) = entry else {
         return Ok(());
     };
-    namespace.with(&entry, None, |flow, env, fx| {
+    let id = release.u64(nl::A_RELEASE_ID);
+    namespace.with(&entry, id, None, |flow, env, fx| {
         if release.has(nl::A_RELEASE_BROKEN_OFF) {
             return flow.broken_off(start, env, fx);
         } else if release.has(nl::A_RELEASE_UNPROTECTED) {

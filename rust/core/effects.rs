@@ -169,6 +169,8 @@ pub struct Effects {
     pub gone: bool,
     /// The flow changed its phase: tell the listeners.
     pub notify: bool,
+    /// Another connection has the name of the flow now: what is told from here on is of that one.
+    pub anew: bool,
 }
 
 impl Default for Effects {
@@ -187,6 +189,7 @@ impl Effects {
         discard: false,
         gone: false,
         notify: false,
+        anew: false,
     };
 
     /// Nothing.
@@ -197,7 +200,7 @@ impl Effects {
     /// Whether nothing at all is asked for, as after most packets.
     pub fn is_nothing(&self) -> bool {
         let lists = self.emits.len | self.logs.len | self.counts.len;
-        lists == 0 && !(self.release || self.discard || self.gone || self.notify)
+        lists == 0 && !(self.release || self.discard || self.gone || self.notify || self.anew)
     }
 
     /// Packets, records and counts have been seen to: forgets them, so that the room serves

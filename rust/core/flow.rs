@@ -395,7 +395,7 @@ impl Flow {
             }
             Phase::Passing if p.syn() && !p.has_ack() => {
                 // The client uses its port again.
-                self.begin_anew(p, env);
+                self.begin_anew(p, env, fx);
                 self.served_c2s(p, env, fx)
             }
             Phase::Passing => Verdict::Accept,

@@ -103,7 +103,7 @@ impl Flow {
         if flags & (tcp::SYN | tcp::ACK) == tcp::SYN {
             // The client has given up and uses its port again.
             self.drop_ghost(fx);
-            self.begin_anew(p, env);
+            self.begin_anew(p, env, fx);
             return self.served_c2s(p, env, fx);
         }
         if flags & tcp::RST != 0 {

@@ -20,13 +20,23 @@ impl Flow {
         flow
     }
 
-    /// The client uses its port again: what was known is of another connection. Its own frame: a
-    /// whole flow is too large to lie on the stack below a packet that begins none.
+    /// The client uses its port again: what was known is of another connection.
+    pub(super) fn begin_anew(&mut self, p: &mut Packet<'_>, env: &Env, fx: &mut Effects) {
+        self.make_room(env, fx);
+        self.learn_syn(p, env);
+    }
+
+    /// The connection is over, as another one has its name: whoever has heard of it is told so. Its own
+    /// frame: a whole flow is too large to lie on the stack below a packet that begins none.
     #[cold]
     #[inline(never)]
-    pub(super) fn begin_anew(&mut self, p: &mut Packet<'_>, env: &Env) {
+    fn make_room(&mut self, env: &Env, fx: &mut Effects) {
+        if !matches!(self.phase, Phase::Opening | Phase::Passing) {
+            self.close(0, env, fx);
+        }
         *self = Flow::blank(self.key, Phase::Opening);
-        self.learn_syn(p, env);
+        fx.discard = true;
+        fx.anew = true;
     }
 
     /// A flow to come that is to be translated from its SYN on.
@@ -74,7 +84,7 @@ impl Flow {
             && matches!(self.phase, Phase::Closing | Phase::Opening)
         {
             // The client uses its port again.
-            self.begin_anew(p, env);
+            self.begin_anew(p, env, fx);
         } else if self.phase == Phase::Opening && !self.splice.is_identity() {
             self.learn_syn(p, env);
         } else if fresh {
@@ -139,14 +149,13 @@ impl Flow {
             if self.splice.delta_c2s().to_client(acked) == isn.plus(1) {
                 let splice = self.splice;
                 let keeps = !self.joined;
-                *self = Flow::blank(self.key, Phase::Opening);
+                self.make_room(env, fx);
                 if keeps {
                     self.splice = splice;
                     // As in `Flow::spliced`.
                     self.protected = splice.is_identity();
                 }
                 self.expect(isn, offer, env);
-                fx.discard = true;
                 fx.notify = true;
             }
         }

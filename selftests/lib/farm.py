@@ -46,11 +46,12 @@ http {{
 
 class Farm:
     """The machines of a site, in a cluster that is not booted yet. `heartbeat`: milliseconds
-    between two heartbeats and how many may be missed."""
+    between two heartbeats and how many may be missed. Slow kernels have more time for all that."""
 
     def __init__(self, cluster: Cluster, *servers: str, heartbeat: tuple[int, int] = (250, 6), apart: bool = False):
-        self.cluster, self.heartbeat, self.apart = cluster, heartbeat, apart
+        self.cluster, self.apart = cluster, apart
         self.client = cluster.guest("client", "lan")
+        self.heartbeat = heartbeat[0] * self.client.slow, heartbeat[1]
         segments = ("lan", "peers") if apart else ("lan",)
         self.servers = {name: cluster.guest(name, *segments) for name in servers}
         self.daemons: dict[str, Process] = {}
@@ -124,7 +125,8 @@ class Farm:
             f'gateway = "10.0.0.{NUMBERS["client"]}"',
         ]
         for address in (f"{V4}/24", f"{V6}/64"):
-            lines += ["[[service]]", f'address = "{address}"', 'interface = "eth0"', "port = 80", "hold-ms = 5000"]
+            lines += ["[[service]]", f'address = "{address}"', 'interface = "eth0"', "port = 80"]
+            lines += [f"hold-ms = {5000 * self.client.slow}"]
         for peer in self.servers:
             if peer != name:
                 number = NUMBERS[peer]

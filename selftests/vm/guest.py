@@ -122,7 +122,8 @@ class Process:
 
 
 class Guest:
-    """One virtual machine. `start` returns at once; `ready` waits for its agent."""
+    """One virtual machine. `start` returns at once; `ready` waits for its agent. `slow`: how much longer
+    than usual its kernel may take."""
 
     def __init__(
         self,
@@ -140,6 +141,7 @@ class Guest:
         more of its arguments."""
         self.name, self.kernel, self.smp, self.nics = name, kernel, smp, nics
         self.icount, self.qemu = icount, qemu
+        self.slow = 4 if kernel == "debug" else 1
         self.mem = mem or (1536 if kernel == "debug" else 768)
         self.append = append
         self.logs = logs or TOP / "build/log"
@@ -290,7 +292,8 @@ class Guest:
         return "\n".join(p.last_words() for p in list(self._processes.values()) if p.running)
 
     def until(self, command: str, timeout: float = 30, every: float = 0.2) -> Result:
-        """Await a condition: repeat a command until it succeeds."""
+        """Await a condition: repeat a command until it succeeds. `timeout` is that of a kernel that is not slow."""
+        timeout *= self.slow
         end = time.monotonic() + timeout
         while (result := self.run(command, check=False)).status:
             if time.monotonic() > end:

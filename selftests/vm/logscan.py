@@ -13,7 +13,7 @@ BAD = re.compile(
     | \bOops:\  | general\ protection\ fault | Kernel\ panic | kernel\ stack\ overflow
     | Unable\ to\ handle\ kernel | divide\ error:
     | KASAN: | UBSAN: | KFENCE: | KMSAN:
-    | refcount_t: | ref_tracker: | list_(add|del)\ corruption
+    | refcount_t: | ref_tracker:(?!\ memory\ allocation\ failure) | list_(add|del)\ corruption
     | unregister_netdevice:\ waiting | leaked\ reference
     | INFO:\ task\ .*\ blocked\ for\ more\ than
     | rcu:.*(detected\ stalls|self-detected\ stall|detected\ expedited\ stalls)

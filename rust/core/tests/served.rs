@@ -112,6 +112,43 @@ fn a_port_that_is_used_again_by_a_signed_flow_is_left_alone() {
     assert_eq!(rig.flow.deadline(), Some(rig.env.now + 125_000));
 }
 
+/// Whoever knows the old connection by its number is told of its end, and does not reach the new one.
+#[test]
+fn a_connection_whose_port_is_used_again_is_told_to_be_over() {
+    let again = || tcp(C + 7000, 0).syn(flags::SYN, 7);
+
+    // Its end was told when it came.
+    let mut rig = Rig::open();
+    rig.client(tcp(C, S).flags(flags::RST | flags::ACK));
+    assert_eq!(rig.flow.phase(), Phase::Closing);
+    let out = rig.client(again()).accepted();
+    assert!(out.fx.anew && out.fx.discard && logged(&out.fx, Kind::Closed).is_empty());
+
+    // It is open until the local stack takes the new one.
+    let mut rig = Rig::asked();
+    let out = rig.client(again()).accepted();
+    assert!(!out.fx.anew && logged(&out.fx, Kind::Closed).is_empty());
+    let out = rig
+        .service(tcp(S + 9000, C + 7001).syn(flags::SYN | flags::ACK, 7))
+        .accepted();
+    assert!(out.fx.anew && out.fx.discard);
+    assert_eq!(logged(&out.fx, Kind::Closed).len(), 1);
+    assert_eq!(rig.flow.phase(), Phase::Opening);
+
+    // Its server has died.
+    for mut rig in [Rig::orphan(), Rig::locating(), Rig::located(), Rig::ghost()] {
+        let out = rig.client(again());
+        assert!(out.fx.anew && out.fx.discard);
+        assert_eq!(logged(&out.fx, Kind::Closed).len(), 1);
+        assert_eq!(rig.flow.phase(), Phase::Opening);
+    }
+
+    // Nobody was told of it.
+    let mut rig = syn();
+    let out = rig.client(again()).accepted();
+    assert!(out.fx.anew && logged(&out.fx, Kind::Closed).is_empty());
+}
+
 #[test]
 fn positions_begin_behind_the_syn_even_where_numbers_wrap() {
     // Both SYNs have the number 2^32 - 1, and both first bytes the number 0.
