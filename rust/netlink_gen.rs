@@ -97,6 +97,7 @@ pub(crate) const A_OPTIONS_SACK: u16 = 4;
 pub(crate) const A_OPTIONS_TIMESTAMPS: u16 = 5;
 
 /// `id` of `flow`: Number of the flow, unique in its namespace since the module was loaded.
+/// Another connection of the same name has another one.
 pub(crate) const A_FLOW_ID: u16 = 1;
 /// `client-addr` of `flow`.
 pub(crate) const A_FLOW_CLIENT_ADDR: u16 = 2;

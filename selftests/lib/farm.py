@@ -126,7 +126,7 @@ class Farm:
         ]
         for address in (f"{V4}/24", f"{V6}/64"):
             lines += ["[[service]]", f'address = "{address}"', 'interface = "eth0"', "port = 80"]
-            lines += [f"hold-ms = {5000 * self.client.slow}"]
+            lines += [f"hold-ms = {min(5000 * self.client.slow, 10_000)}"]
         for peer in self.servers:
             if peer != name:
                 number = NUMBERS[peer]
