@@ -80,12 +80,13 @@ impl Deferred {
         shown: Option<&Shown<'_>>,
         guard: &rcu::Guard,
     ) {
-        if !self.apply(namespace, state, env, fx, shown, guard) {
+        let whole = self.apply(namespace, state, env, fx, shown, guard);
+        if core::mem::take(&mut fx.anew) {
+            // What could not be told was of the connection that is over.
+            state.id = namespace.next_id();
+        } else if !whole {
             state.flow.log_failed(env, fx);
             self.apply(namespace, state, env, fx, None, guard);
-        }
-        if core::mem::take(&mut fx.anew) {
-            state.id = namespace.next_id();
         }
         // Again if what is shown again cannot be told: that opens the gates once more.
         while core::mem::take(&mut fx.release) {
@@ -143,10 +144,11 @@ impl Deferred {
     }
 
     fn build(&mut self, state: &State, emit: &Emit) -> Result {
+        let lent = || state.lent.as_ref().ok_or(EINVAL);
         let payload = match emit.bytes {
             Bytes::None => &[],
-            Bytes::Request { from, len } => part(&state.request, from, len)?,
-            Bytes::Prefix { from, len } => part(&state.prefix, from, len)?,
+            Bytes::Request { from, len } => part(&lent()?.request, from, len)?,
+            Bytes::Prefix { from, len } => part(&lent()?.prefix, from, len)?,
         };
         let mut header = [0; MAX_HEADER];
         let n = emit
@@ -273,8 +275,7 @@ fn keep_books(namespace: &Namespace, state: &mut State, before: Phase) {
     }
     let rescue = |phase| matches!(phase, Phase::Ghost | Phase::Joining);
     if rescue(before) && !rescue(phase) {
-        state.request = KVec::new();
-        state.prefix = KVec::new();
+        state.lent = None;
     }
 }
 

@@ -14,7 +14,6 @@ use crate::hcore::plain::{header_len, stamped, Name, Plain, V4};
 use crate::hcore::wire::{Csum, Dir};
 use crate::namespace::Namespace;
 use crate::net::hook::Packet;
-use crate::net::rhashtable::Key;
 use crate::net::time;
 use kernel::sync::rcu;
 
@@ -86,7 +85,7 @@ pub(crate) fn take<const AT: usize, const INBOUND: bool>(
     let found = if AT == V4 {
         namespace.flows.get_ipv4(called.ipv4(), guard)
     } else {
-        namespace.flows.get(&Key::of_words(called.0), guard)
+        namespace.flows.get_ipv6(called.0, guard)
     };
     let Some(entry) = found else {
         return false;

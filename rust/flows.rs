@@ -63,10 +63,8 @@ pub(crate) struct State {
     pub(crate) flow: Briefed,
     /// Packets of the service behind the data gate, in order.
     pub(crate) held: KVec<Held>,
-    /// What the ghost sends to the server.
-    pub(crate) request: KVec<u8>,
-    /// What the client is sent before the server's own bytes.
-    pub(crate) prefix: KVec<u8>,
+    /// What its rescue needs; few flows have one.
+    pub(crate) lent: Option<KBox<Lent>>,
     /// The module cannot go while the flow needs it.
     pub(crate) pin: Option<ModuleRef>,
     /// When the timer expires, in milliseconds; `u64::MAX` while it is idle.
@@ -83,6 +81,14 @@ pub(crate) struct State {
     pub(crate) gone: bool,
 }
 
+/// Bytes of userspace that a rescue sends.
+pub(crate) struct Lent {
+    /// What the ghost sends to the server.
+    pub(crate) request: KVec<u8>,
+    /// What the client is sent before the server's own bytes.
+    pub(crate) prefix: KVec<u8>,
+}
+
 impl Entry {
     /// A flow that is in no table yet. Softirq or process context.
     pub(crate) fn new(
@@ -96,8 +102,7 @@ impl Entry {
             id: namespace.next_id(),
             flow: flow.into(),
             held: KVec::new(),
-            request: KVec::new(),
-            prefix: KVec::new(),
+            lent: None,
             pin: None,
             armed: u64::MAX,
             ifindex: 0,

@@ -447,7 +447,9 @@ impl Namespace {
     pub(crate) fn only_observe(&self, service: &Service) {
         self.each(|entry| {
             if entry.key().is_some_and(|k| k.service() == *service) {
-                self.with(entry, None, None, |flow, env, fx| flow.only_observed(env, fx));
+                self.with(entry, None, None, |flow, env, fx| {
+                    flow.only_observed(env, fx)
+                });
             }
         });
     }

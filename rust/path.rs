@@ -283,12 +283,7 @@ impl Path {
                 }
             };
         }
-        if !self.is_orphan(packet, key, flags, env, at) {
-            return Admission::Stranger;
-        }
-        if signed {
-            // Its client would take no word of ours. The stack's, if a listener has the key.
-            self.namespace.count(Counter::Signed);
+        if !self.is_orphan(packet, key, flags, signed, env, at) {
             return Admission::Stranger;
         }
         match self.namespace.insert(Flow::orphan(*key, env), guard) {
@@ -299,11 +294,13 @@ impl Path {
     }
 
     /// Whether a packet of an unknown flow belongs to no local socket, and somebody may know it.
+    #[allow(clippy::too_many_arguments)]
     fn is_orphan(
         &self,
         packet: &mut Packet<'_>,
         key: &Key,
         flags: u8,
+        signed: bool,
         env: &Env,
         at: &wire::Measure,
     ) -> bool {
@@ -325,10 +322,18 @@ impl Path {
                 .ok()
                 .flatten()
         });
-        if cookie.is_none() && !env.policy.protect {
+        if cookie.is_some() {
+            return false;
+        }
+        if signed {
+            // Its client would take no word of ours. The stack's, if a listener has the key.
+            self.namespace.count(Counter::Signed);
+            return false;
+        }
+        if !env.policy.protect {
             self.namespace.count(Counter::WouldCatch);
         }
-        cookie.is_none() && env.policy.protect
+        env.policy.protect
     }
 
     /// Lets the flow decide about a packet, and does what it says.

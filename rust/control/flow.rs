@@ -3,7 +3,7 @@
 //! Flows: shown, committed, taken over, given up.
 
 use super::{addr_bytes, tenant, KeyAttrs};
-use crate::flows::{Entry, State};
+use crate::flows::{Entry, Lent, State};
 use crate::hcore::client::{Clock, Handshake};
 use crate::hcore::counter::Counter;
 use crate::hcore::effects::Effects;
@@ -193,7 +193,10 @@ impl Request<'_> {
     /// The flow, which must be the one with the id that is given, if one is.
     fn find_same(&self) -> Result<ARef<Entry>> {
         let entry = self.find()?;
-        if self.u64(nl::A_FLOW_ID).is_some_and(|id| id != entry.state.lock().id) {
+        if self
+            .u64(nl::A_FLOW_ID)
+            .is_some_and(|id| id != entry.state.lock().id)
+        {
             return Err(self.error(nl::A_FLOW_ID, c"another flow has this name now", ENOENT));
         }
         Ok(entry)
@@ -232,22 +235,34 @@ impl Request<'_> {
             })
     }
 
-    /// Lets `decide` change the flow, and does what it asks for. `lend` is called before that.
+    /// Lets `decide` change the flow, and does what it asks for. `lend` is called before that. The number
+    /// of the flow that was changed.
     fn decide(
         &self,
         entry: &ARef<Entry>,
-        lend: Option<&mut dyn FnMut(&mut State)>,
+        mut lend: Option<&mut dyn FnMut(&mut State)>,
         decide: impl FnOnce(&mut Flow, &Env, &mut Effects) -> Result<(), Misfit>,
-    ) -> Result {
+    ) -> Result<u64> {
+        let mut changed = 0;
+        let mut prepare = |state: &mut State| {
+            changed = state.id;
+            if let Some(lend) = &mut lend {
+                lend(state);
+            }
+        };
         self.namespace
-            .with(entry, self.u64(nl::A_FLOW_ID), lend, decide)
+            .with(entry, self.u64(nl::A_FLOW_ID), Some(&mut prepare), decide)
             .ok_or(ENOENT)?
-            .map_err(|why| misfit(self.info, why))
+            .map_err(|why| misfit(self.info, why))?;
+        Ok(changed)
     }
 
-    /// Replies with the flow as it is now.
-    fn reply(&self, entry: &Entry) -> Result {
+    /// Replies with the flow as it is now; `changed`: the number of the one that is meant.
+    fn reply(&self, entry: &Entry, changed: Option<u64>) -> Result {
         let (id, key, snapshot) = look(entry);
+        if changed.is_some_and(|changed| changed != id) {
+            return Err(ENOENT);
+        }
         let mut reply = Message::reply(self.info, self.cmd)?;
         write(&mut reply, id, &key, &snapshot)?;
         reply.send(self.info)
@@ -280,7 +295,7 @@ impl Operation for Get {
     const POLICY: &'static [Policy] = &nl::FLOW_GET_DO_POLICY;
 
     fn run(request: &Request<'_>) -> Result {
-        request.reply(&*request.find()?)
+        request.reply(&*request.find()?, None)
     }
 }
 
@@ -378,12 +393,12 @@ impl Operation for Locate {
         let seq = Seq::new(request.need_u32(nl::A_FLOW_PROBE_SEQ)?);
         let anywhere = request.has(nl::A_FLOW_ANYWHERE);
         let entry = request.find_or_claim(&claim)?;
-        request.decide(&entry, None, |flow, env, fx| {
+        let changed = request.decide(&entry, None, |flow, env, fx| {
             flow.locate(&claim, seq, anywhere, env, fx)
         })?;
         // What the flow had here before, if anything: a ghost needs its place.
         abort(request.info, &request.key);
-        request.reply(&entry)
+        request.reply(&entry, Some(changed))
     }
 }
 
@@ -401,25 +416,30 @@ impl Operation for Recover {
             .u32(nl::A_FLOW_ANSWER_WINDOW)
             .unwrap_or(ANSWER_WINDOW);
         let port = request.be16(nl::A_FLOW_LOCAL_PORT);
-        let mut bytes = copy(request.bytes(nl::A_FLOW_REQUEST))?;
+        let bytes = copy(request.bytes(nl::A_FLOW_REQUEST))?;
         let len = bytes.len() as u32;
+        let lent = Lent {
+            request: bytes,
+            prefix: KVec::new(),
+        };
+        let mut lent = Some(KBox::new(lent, GFP_KERNEL)?);
         let entry = request.find_or_claim(&claim)?;
         if entry.state.lock().flow.is_lost() {
             abort(request.info, &request.key);
         }
         let mut lend = |state: &mut State| {
             if state.flow.may_be_recovered(claim.generation).is_ok() {
-                core::mem::swap(&mut state.request, &mut bytes);
+                core::mem::swap(&mut state.lent, &mut lent);
             }
         };
-        request.decide(&entry, Some(&mut lend), |flow, env, fx| {
+        let changed = request.decide(&entry, Some(&mut lend), |flow, env, fx| {
             flow.recover(&claim, at, len, window, env, fx)?;
             if let Some(port) = port {
                 flow.direct(port);
             }
             Ok(())
         })?;
-        request.reply(&entry)
+        request.reply(&entry, Some(changed))
     }
 }
 
@@ -445,13 +465,14 @@ impl Operation for Join {
         let end = request.u64(nl::A_FLOW_OBJECT_END);
         let entry = request.find_same()?;
         let mut lend = |state: &mut State| {
-            if state.flow.waits_for_join() {
-                core::mem::swap(&mut state.prefix, &mut prefix);
+            if let Some(lent) = state.lent.as_mut().filter(|_| state.flow.waits_for_join()) {
+                core::mem::swap(&mut lent.prefix, &mut prefix);
             }
         };
         request.decide(&entry, Some(&mut lend), |flow, env, fx| {
             flow.join(answer, skip, len, start, end, env, fx)
-        })
+        })?;
+        Ok(())
     }
 }
 
@@ -522,7 +543,7 @@ impl Operation for SpliceAdd {
             request.namespace.insert(flow, &guard).ok_or(ENOMEM)?
         };
         entry.state.lock().manual = true;
-        request.reply(&entry)
+        request.reply(&entry, None)
     }
 }
 

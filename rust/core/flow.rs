@@ -26,6 +26,7 @@ use super::effects::{Effects, Log, LogData, Verdict};
 use super::gate::{AckGate, DataGate};
 use super::ghost::Ghost;
 use super::lost::Lost;
+use super::opening::Again;
 use super::ring::{flags as log_flags, Desc, Kind};
 use super::seq::{C2s, Client, Local, Pos, S2c, Seq};
 use super::shadow::Shadow;
@@ -232,8 +233,8 @@ pub struct Flow {
     pub(super) ack_deadline: u64,
     /// When the next progress record is due; `u64::MAX`: the client has not come far enough.
     pub(super) progress_deadline: u64,
-    /// A SYN that came while the old connection seemed to live: its number and its offer.
-    pub(super) again: Option<(Seq<Client, C2s>, Handshake)>,
+    /// A SYN that came while the old connection seemed to live.
+    pub(super) again: Option<Again>,
     /// Up to where the client may have bytes of a server that died.
     pub(super) dead_edge: Option<Pos<S2c>>,
     /// Why it cannot be continued any more.

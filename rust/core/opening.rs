@@ -7,10 +7,19 @@ use super::counter::Counter;
 use super::effects::{Effects, Verdict};
 use super::flow::{Env, Flow, Phase, OPENING_TIME, PASSING_TIME};
 use super::options::kind;
-use super::ring::Kind;
+use super::ring::{flags as log_flags, Kind};
 use super::seq::{C2s, Client, Delta, Local, Pos, S2c, Seq};
 use super::splice::{Clock as ServiceClock, Splice};
 use super::wire::{Key, Packet};
+
+/// A SYN that may begin another connection, if the local stack takes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Again {
+    isn: Seq<Client, C2s>,
+    offer: Handshake,
+    /// It is signed (TCP-MD5, TCP-AO).
+    signed: bool,
+}
 
 impl Flow {
     /// A flow whose first SYN is `p`, which may be changed.
@@ -32,7 +41,7 @@ impl Flow {
     #[inline(never)]
     fn make_room(&mut self, env: &Env, fx: &mut Effects) {
         if !matches!(self.phase, Phase::Opening | Phase::Passing) {
-            self.close(0, env, fx);
+            self.close(log_flags::FIN, env, fx);
         }
         *self = Flow::blank(self.key, Phase::Opening);
         fx.discard = true;
@@ -57,13 +66,17 @@ impl Flow {
     fn learn_syn(&mut self, p: &mut Packet<'_>, env: &Env) {
         let o = p.options();
         if o.signed() {
-            // A signature covers what we would change (RFC 2385, RFC 5925).
-            self.phase = Phase::Passing;
-            self.deadline = env.now + PASSING_TIME;
+            self.leave_alone(env);
             return;
         }
         let offer = Handshake::offered(o);
         self.expect(Seq::new(p.seq()), offer, env);
+    }
+
+    /// It is signed: a signature covers what we would change (RFC 2385, RFC 5925).
+    fn leave_alone(&mut self, env: &Env) {
+        self.phase = Phase::Passing;
+        self.deadline = env.now + PASSING_TIME;
     }
 
     /// Waits for the answer to a SYN with number `isn` and the options of `offer`.
@@ -89,7 +102,11 @@ impl Flow {
             self.learn_syn(p, env);
         } else if fresh {
             // Only if the local stack takes it is the old connection over.
-            self.again = Some((Seq::new(p.seq()), Handshake::offered(p.options())));
+            self.again = Some(Again {
+                isn: Seq::new(p.seq()),
+                offer: Handshake::offered(p.options()),
+                signed: p.options().signed(),
+            });
         }
         if self.phase == Phase::Passing {
             fx.count(Counter::Signed);
@@ -144,12 +161,17 @@ impl Flow {
             // Data would pass the gates. Linux sends none (`tcp_make_synack`).
             return Verdict::Drop(Counter::Malformed);
         }
-        if let Some((isn, offer)) = self.again {
+        if let Some(Again { isn, offer, signed }) = self.again {
             let acked = Seq::<Local, C2s>::new(p.ack());
             if self.splice.delta_c2s().to_client(acked) == isn.plus(1) {
                 let splice = self.splice;
                 let keeps = !self.joined;
                 self.make_room(env, fx);
+                if signed {
+                    self.leave_alone(env);
+                    fx.count(Counter::Signed);
+                    return Verdict::Accept;
+                }
                 if keeps {
                     self.splice = splice;
                     // As in `Flow::spliced`.

@@ -363,9 +363,10 @@ impl Flow {
     }
 
     /// Takes in what the local socket says of the client's stream, and whether it acknowledges
-    /// more than before; `None` without ACK.
+    /// more than before; `None` without ACK, and while there is no connection: then it is the socket of the
+    /// one before that answers the SYN (RFC 5961, section 4), or a TIME_WAIT.
     fn hear_local_ack(&mut self, p: &Packet<'_>) -> Option<(Word, bool)> {
-        if p.flags() & tcp::ACK == 0 {
+        if p.flags() & tcp::ACK == 0 || self.phase == Phase::Opening {
             return None;
         }
         let ack: Seq<Client, C2s> = self

@@ -18,16 +18,29 @@ struct hf_rhash_link {
 
 #define HF_RHASH_FAMILY 36
 
+/*
+ * Of the five words of an IPv6 key. A client chooses its port and the second half of its address. What else
+ * differs is folded to a word as in __ipv6_addr_jhash() (the service's address is nobody's to choose), and
+ * multiplied by an odd number that nobody knows: jhash adds the seed to each of its words, and two
+ * prefixes must not make up for two known differences there. One round less that way.
+ */
+static __always_inline u32 hf_rhash_hash_ipv6(u64 c0, u64 c1, u64 s0, u64 s1, u64 rest, u32 seed)
+{
+	u64 fold = c0 ^ s0 ^ s1;
+
+	seed += ((u32)fold ^ (u32)(fold >> 32)) * (seed | 1);
+	return jhash_3words((u32)c1, (u32)(c1 >> 32), *(const u32 *)&rest, seed);
+}
+
 static __always_inline u32 hf_rhash_hash(const void *key, u32 len, u32 seed)
 {
 	const u32 *word = key;
+	const u64 *w = key;
 
 	/* Both addresses and both ports: all that differs. */
 	if (((const u8 *)key)[HF_RHASH_FAMILY] == 4)
 		return jhash_3words(word[0], word[4], word[8], seed);
-	/* The client's address as in __ipv6_addr_jhash(); the service's is nobody's to choose. */
-	seed = jhash_3words(word[0] ^ word[1], word[2], word[3], seed);
-	return jhash_3words(word[4] ^ word[5], word[6] ^ word[7], word[8], seed);
+	return hf_rhash_hash_ipv6(w[0], w[1], w[2], w[3], w[4], seed);
 }
 
 /* 0 if they are the same. */
@@ -103,6 +116,33 @@ void *hf_rhashtable_lookup_ipv4(struct rhashtable *ht, u32 client, u32 service, 
 			return link;
 	}
 	return hf_rhash_lookup_words(ht, client, service, ports);
+}
+
+static noinline void *hf_rhash_lookup_key(struct rhashtable *ht, u64 c0, u64 c1, u64 s0, u64 s1,
+					  u64 rest)
+{
+	u64 key[HF_RHASH_KEY_LEN / sizeof(u64)] = { c0, c1, s0, s1, rest };
+
+	return hf_rhashtable_lookup(ht, key);
+}
+
+/* As hf_rhashtable_lookup_ipv4(), of the five words of an IPv6 key. */
+void *hf_rhashtable_lookup_ipv6(struct rhashtable *ht, u64 c0, u64 c1, u64 s0, u64 s1, u64 rest)
+{
+	struct bucket_table *tbl = rht_dereference_rcu(ht->tbl, ht);
+	u32 hash = rht_bucket_index(tbl, hf_rhash_hash_ipv6(c0, c1, s0, s1, rest, tbl->hash_rnd));
+	struct hf_rhash_link *link;
+	struct rhash_head *pos;
+
+	if (unlikely(tbl->nest))
+		return hf_rhash_lookup_key(ht, c0, c1, s0, s1, rest);
+	rht_for_each_entry_rcu_from(link, pos, rht_ptr_rcu(&tbl->buckets[hash]), tbl, hash, head) {
+		const u64 *w = (const u64 *)link->key;
+
+		if (((w[0] ^ c0) | (w[1] ^ c1) | (w[2] ^ s0) | (w[3] ^ s1) | (w[4] ^ rest)) == 0)
+			return link;
+	}
+	return hf_rhash_lookup_key(ht, c0, c1, s0, s1, rest);
 }
 
 /* NULL when `link` was inserted, the link in its place, or an error pointer. */

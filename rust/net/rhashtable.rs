@@ -51,13 +51,6 @@ impl Key {
         Self(bytes)
     }
 
-    /// A key of the bytes of these words.
-    #[inline(always)]
-    pub(crate) const fn of_words(words: [u64; KEY_LEN / 8]) -> Self {
-        // SAFETY: Both are as many bytes, and any bytes are a key.
-        Self(unsafe { core::mem::transmute::<[u64; KEY_LEN / 8], [u8; KEY_LEN]>(words) })
-    }
-
     /// The bytes of the key.
     #[inline]
     pub(crate) const fn as_bytes(&self) -> &[u8; KEY_LEN] {
@@ -300,6 +293,20 @@ impl<T: HasLink<ID>, const ID: u64> RhashTable<T, ID> {
                 word(ports),
             )
         };
+        // SAFETY: As in `get`.
+        NonNull::new(link).map(|link| unsafe { Self::entry(link) })
+    }
+
+    /// As [`RhashTable::get`], of an IPv6 key of these words.
+    #[inline]
+    pub(crate) fn get_ipv6<'a>(
+        &'a self,
+        [c0, c1, s0, s1, rest]: [u64; KEY_LEN / 8],
+        _guard: &'a Guard,
+    ) -> Option<&'a T> {
+        // SAFETY: The table is initialised, and `_guard` holds the RCU read lock.
+        let link =
+            unsafe { bindings::hf_rhashtable_lookup_ipv6(self.ht.get(), c0, c1, s0, s1, rest) };
         // SAFETY: As in `get`.
         NonNull::new(link).map(|link| unsafe { Self::entry(link) })
     }

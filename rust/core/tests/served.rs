@@ -149,6 +149,36 @@ fn a_connection_whose_port_is_used_again_is_told_to_be_over() {
     assert!(out.fx.anew && logged(&out.fx, Kind::Closed).is_empty());
 }
 
+/// A challenge (RFC 5961, section 4) of the socket that the ghost has left, or of a TIME_WAIT, is no word
+/// of the new connection, however far ahead its numbers are.
+#[test]
+fn the_socket_of_the_connection_before_is_not_heard() {
+    let mut rig = Rig::ghost();
+    let isn = C.wrapping_sub(1 << 30);
+    assert!(rig.client(tcp(isn, 0).syn(flags::SYN, 7)).fx.anew);
+    rig.service(tcp(S + 500, C + 100)).accepted();
+    rig.service(tcp(S + 9000, isn + 1).syn(flags::SYN | flags::ACK, 7))
+        .accepted();
+    let out = rig.client(tcp(isn + 1, S + 9001)).accepted();
+    assert_eq!(logged(&out.fx, Kind::Opened).len(), 1);
+    let out = rig.client(tcp(isn + 1, S + 9001).len(100)).accepted();
+    assert_eq!(logged(&out.fx, Kind::Object).len(), 1);
+    assert_eq!(rig.ack_gate().map(|g| g as u32), Some(isn + 1));
+}
+
+#[test]
+fn a_signed_connection_that_follows_an_open_one_is_left_alone() {
+    let mut rig = Rig::asked();
+    let signed = tcp(C + 7000, 0).flags(flags::SYN).option(&[29, 4, 1, 1]);
+    rig.client(signed).accepted();
+    assert_eq!(rig.flow.phase(), Phase::Open);
+    let out = rig
+        .service(tcp(S + 9000, C + 7001).flags(flags::SYN | flags::ACK))
+        .accepted();
+    assert!(counted(&out.fx, Counter::Signed) && out.fx.anew);
+    assert_eq!(rig.flow.phase(), Phase::Passing);
+}
+
 #[test]
 fn positions_begin_behind_the_syn_even_where_numbers_wrap() {
     // Both SYNs have the number 2^32 - 1, and both first bytes the number 0.
