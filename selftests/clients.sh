@@ -2,22 +2,23 @@
 # holdfast-test: guest sample=stock,debug timeout=180
 # Clients with other TCPs and other manners, through the death of their server (topology:
 # lib/site.sh). Each TCP is that of a namespace of its own. It dies in the body, while its client
-# waits for the first byte, in the head, and when all was said.
+# waits for the first byte, in the head, and when all was said; and in the handshake, of which no record tells.
 set -euo pipefail
 . "$(dirname "$0")/lib/site.sh"
 lib=$(dirname "$0")/lib
 
 CLIENTS=(client nostamps nosack noscale bare narrow ecn)
 NUMBER+=([nostamps]=11 [nosack]=12 [noscale]=13 [bare]=14 [narrow]=15 [ecn]=16)
-PORTS=(80 81 83)
+PORTS=(80 81 83 84)
 
 # Port 81: a server that minds no half-closed client, as nginx does, and stops in each long
-# answer on a. Port 83: another one; nobody gets more than a part of its head until a is dead.
+# answer on a. Port 83: another one; nobody gets more than a part of its head until a is dead. Port 84: one
+# that hears of nobody more than a SYN until then.
 serve() {
 	local stall=
 	nginx_start "$1"
 	[[ $1 != a ]] || stall=stall
-	for port in 81 83; do
+	for port in 81 83 84; do
 		in_ns "$1" python3 "$lib/answers.py" serve $stall port=$port 2>/dev/null &
 	done
 }
@@ -36,12 +37,21 @@ narrow_heads() {
 			}
 		RULES
 	done
+	in_ns client nft -f - <<-RULES
+		table inet handshake {
+			chain out {
+				type filter hook output priority mangle
+				tcp dport 84 tcp flags & (syn | ack) == ack counter drop
+			}
+		}
+	RULES
 }
 in_the_head() {
 	local name
 	for name in client nostamps nosack noscale bare narrow; do
 		prints 'packets [1-9]' in_ns "$name" nft list table inet head || return 1
 	done
+	prints 'packets [1-9]' in_ns client nft list table inet handshake
 }
 eval "$(declare -f node_crash | sed '1s/.*/plain_crash()/')"
 node_crash() {
@@ -49,6 +59,7 @@ node_crash() {
 	until_true 30 in_the_head
 	plain_crash "$1"
 	for name in "${CLIENTS[@]}"; do in_ns "$name" nft delete table inet head; done
+	in_ns client nft delete table inet handshake
 }
 
 site_up a b
@@ -70,7 +81,7 @@ ip -n narrow route add "$V4" dev eth0 advmss 536
 ip -n narrow -6 route add "$V6" dev eth0 advmss 536
 site_start
 for name in a b; do
-	for port in 81 83; do until_true 20 in_ns "$name" curl -sf -o /dev/null "http://localhost:$port/?calm"; done
+	for port in 81 83 84; do until_true 20 in_ns "$name" curl -sf -o /dev/null "http://localhost:$port/?calm"; done
 done
 narrow_heads
 
@@ -89,6 +100,7 @@ table() {
 		half-closed behind the request | client | $1 | continued | port=81 half-close held=90000 get=lines
 		keep-alive probes, idle | client | $1 | continued | idle keepalive get=index.html
 		none of the three, idle | bare | $1 | continued | idle get=index.html
+		in the handshake | client | $1 | reset | unknown port=84 held=-1 get=lines
 	TABLE
 	for name in client nostamps nosack noscale bare narrow; do
 		cat <<-TABLE

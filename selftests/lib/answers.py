@@ -73,7 +73,7 @@ def answer(request: bytes) -> tuple[bytes, bool]:
         case "/early":
             said = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" + ranges(text, [tag], TAG)
         case "/long-head":
-            said = ranges(text, [tag, "X-Pad: " + "y" * 5000], TAG)
+            said = ranges(text, [tag, "X-Pad: " + "y" * 4000], TAG)
         case "/weak":
             said = head(200, length, "ETag: W/" + TAG) + BODY
         case "/no-ranges":

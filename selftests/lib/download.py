@@ -14,6 +14,7 @@ quotes, and
     again            the client had another connection from that port, which the server closed
     buffer=BYTES     its receive buffer
     stops            it reads no more until another server has had to wait for it
+    unknown          no record tells of its connection
     half-close       it closes its direction behind the request
     keepalive        it sends keep-alive probes each second
     mptcp, fastopen  it offers these
@@ -83,7 +84,7 @@ def case(line: str, folder: Path) -> Case:
     made.namespace = namespace
     made.prepare = preparer(words, 6 if ":" in host else 4)
     made.before = once_before if "again" in words else None
-    made.half_close, made.stops = "half-close" in words, "stops" in words
+    made.half_close, made.stops, made.unknown = ("half-close" in words, "stops" in words, "unknown" in words)
     made.protocol = socket.IPPROTO_MPTCP if "mptcp" in words else 0
     return made
 

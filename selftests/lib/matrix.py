@@ -92,6 +92,7 @@ class Case:
     half_close: bool = False  # the client says that it has no more to ask
     stops: bool = False  # it reads no more from `held` on until another server waits for it, and long
     waits: bool = False  # it asks again when the successor has decided what becomes of its connection
+    unknown: bool = False  # no record tells of it: the successor's stack says what becomes of it
     protocol: int = 0  # of its socket, if not TCP
     act: Callable[["Matrix", "Case", socket.socket], str] | None = None  # what it does instead of `talk`
     before: Callable[["Case"], None] | None = None  # ahead of its connection
@@ -226,6 +227,9 @@ class Matrix:
             return f"wanted {wanted}"
         if self.calm:
             return ""
+        if case.unknown:
+            decided = self.decided(case)
+            return f"the successor says {decided}" if decided else ""
         for _ in range(50):  # the client may know before the daemon has said it
             last = self.decided(case)[-1:]
             if last:
