@@ -18,7 +18,7 @@
 
 use crate::act::{settle, show_at, Deferred, Shown};
 use crate::express;
-use crate::flows::{Entry, State, HELD_MAX};
+use crate::flows::{Entry, State, HELD_MAX, HELD_UNCHARGED};
 use crate::hcore::counter::Counter;
 use crate::hcore::effects::{Effects, Verdict as Decision};
 use crate::hcore::flow::{Env, Flow, Phase};
@@ -26,6 +26,7 @@ use crate::hcore::plain::{V4, V6};
 use crate::hcore::seq::{Client, S2c, Seq};
 use crate::hcore::wire::{self, flags as tcp, Dir, Key, Quote, MAX_QUOTE};
 use crate::namespace::Namespace;
+use crate::net::held::Held;
 use crate::net::hook::{Handler, Packet, Point, Verdict};
 use crate::net::lock::SpinLockBhGuard;
 use crate::net::lookup;
@@ -454,8 +455,14 @@ impl Path {
                 packet.swallow()
             }
             Ok(Decision::Hold) => match packet.hold(self) {
-                Ok((held, verdict)) => {
+                Ok((mut held, verdict)) => {
                     namespace.count(Counter::Held);
+                    let before: usize = state.held.iter().map(Held::len).sum();
+                    if before > 0 && before < HELD_UNCHARGED {
+                        // Or the rest of a long head would never come. The first stays on the socket's
+                        // account: as long as it is here, TCP does not repeat it.
+                        held.skb().orphan();
+                    }
                     if state.held.push(held, GFP_ATOMIC).is_err() {
                         namespace.count(Counter::NoMemory);
                     }

@@ -136,7 +136,8 @@ impl Flow {
         self.s2c.window = p.window();
         self.s2c.acked = ack;
         let window = u64::from(p.window()) << self.handshake.client_shift();
-        if ack.since(self.s2c.reported) >= PROGRESS.max(window / 4) {
+        // Of a flow whose server has closed early nothing is due but its end.
+        if self.lost.is_none() && ack.since(self.s2c.reported) >= PROGRESS.max(window / 4) {
             self.progress_deadline = self.s2c.reported_at.saturating_add(PROGRESS_EVERY);
             self.report_progress(env, fx);
         }

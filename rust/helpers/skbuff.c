@@ -35,6 +35,11 @@ void hf_skb_set_transport_header(struct sk_buff *skb, int offset)
 	skb_set_transport_header(skb, offset);
 }
 
+void hf_skb_orphan(struct sk_buff *skb)
+{
+	skb_orphan(skb);
+}
+
 bool hf_pskb_may_pull(struct sk_buff *skb, unsigned int len)
 {
 	return pskb_may_pull(skb, len);

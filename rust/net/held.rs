@@ -4,7 +4,8 @@
 //!
 //! A held packet pins its devices (their removal waits for it: flush on
 //! [`device::Watcher`](super::device::Watcher)), its route, and its socket, whose send budget it
-//! uses up (TCP small queues stop a sender with two such packets). Hold few, and briefly.
+//! uses up unless it is [orphaned](Skb::orphan): TCP small queues stop a sender with two such packets
+//! (`tcp_small_queue_check()`). Hold few, and briefly.
 
 use super::{
     bindings,
@@ -105,6 +106,11 @@ impl Held {
 
     pub(super) fn new(skb: SkBuff, refs: Refs, private: *mut c_void) -> Self {
         Self { skb, refs, private }
+    }
+
+    /// Bytes of the packet, headers included.
+    pub(crate) fn len(&self) -> usize {
+        self.skb.len()
     }
 
     /// The packet.

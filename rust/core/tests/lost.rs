@@ -107,6 +107,27 @@ fn a_reset_that_overtakes_bytes_on_their_way_is_held_back() {
     rig.service(rst(S + 1000)).accepted();
 }
 
+/// A reset at a number that nobody believes may acknowledge more: there is nobody to tell that to, and no
+/// time at which it is due.
+#[test]
+fn a_lost_flow_has_no_progress_to_tell() {
+    let mut rig = responding();
+    let (start, end) = (pos(S), pos(S) + 100_000);
+    rig.act(|f, env, fx| f.commit(Some(start), Some(end), env, fx));
+    for n in 0..90 {
+        rig.service(tcp(S + 400 + n * 1000, C + 100).len(1000))
+            .accepted();
+    }
+    let out = rig.client(tcp(C + 100, S + 40_400)).accepted();
+    assert_eq!(logged(&out.fx, Kind::Progress).len(), 1);
+    rig.service(rst(S + 90_400));
+    assert!(rig.flow.is_lost());
+    let due = rig.flow.deadline();
+    rig.client(tcp(C + 50, S + 90_400).flags(flags::RST | flags::ACK));
+    assert!(rig.flow.is_lost());
+    assert_eq!(rig.flow.deadline(), due);
+}
+
 #[test]
 fn a_lost_flow_is_located_by_a_newer_generation() {
     let mut rig = responding();
