@@ -33,8 +33,8 @@ use kernel::sync::{aref::ARef, rcu, Arc};
 /// it comes in single segments.
 pub(crate) const HELD_MAX: usize = 32;
 
-/// Bytes of held packets that do not stop their socket: as long as a head may be.
-pub(crate) const HELD_UNCHARGED: usize = 16 << 10;
+/// Bytes of held packets that do not stop their socket: as long as a head may be, with headers.
+pub(crate) const HELD_UNCHARGED: usize = 18 << 10;
 
 /// The number of no table of services.
 pub(crate) const NOWHERE: u64 = u64::MAX;

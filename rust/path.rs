@@ -458,10 +458,9 @@ impl Path {
                 Ok((mut held, verdict)) => {
                     namespace.count(Counter::Held);
                     let before: usize = state.held.iter().map(Held::len).sum();
-                    if before > 0 && before < HELD_UNCHARGED {
-                        // Or the rest of a long head would never come. The first stays on the socket's
-                        // account: as long as it is here, TCP does not repeat it.
-                        held.skb().orphan();
+                    if before < HELD_UNCHARGED {
+                        // Or the rest of a long head would never come.
+                        held.skb().uncharge();
                     }
                     if state.held.push(held, GFP_ATOMIC).is_err() {
                         namespace.count(Counter::NoMemory);

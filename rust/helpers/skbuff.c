@@ -4,6 +4,7 @@
 #include <net/checksum.h>
 #include <net/dst.h>
 #include <net/ip6_checksum.h>
+#include <net/sock.h>
 
 struct sk_buff *hf_alloc_skb(unsigned int size, gfp_t flags)
 {
@@ -35,9 +36,11 @@ void hf_skb_set_transport_header(struct sk_buff *skb, int offset)
 	skb_set_transport_header(skb, offset);
 }
 
-void hf_skb_orphan(struct sk_buff *skb)
+void hf_skb_uncharge(struct sk_buff *skb)
 {
-	skb_orphan(skb);
+	/* One of offloaded TLS needs its socket: see sk_validate_xmit_skb(). */
+	if (!skb_is_decrypted(skb))
+		skb_orphan_partial(skb);
 }
 
 bool hf_pskb_may_pull(struct sk_buff *skb, unsigned int len)

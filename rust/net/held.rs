@@ -4,7 +4,7 @@
 //!
 //! A held packet pins its devices (their removal waits for it: flush on
 //! [`device::Watcher`](super::device::Watcher)), its route, and its socket, whose send budget it
-//! uses up unless it is [orphaned](Skb::orphan): TCP small queues stop a sender with two such packets
+//! uses up unless it is [uncharged](Skb::uncharge): TCP small queues stop a sender with two such packets
 //! (`tcp_small_queue_check()`). Hold few, and briefly.
 
 use super::{

@@ -388,11 +388,11 @@ impl<'a> Skb<'a> {
         unsafe { bindings::hf_skb_gso_segs(self.as_ptr()) }
     }
 
-    /// Takes the packet from its socket's account, as drivers do that keep packets for long: its bytes are
-    /// no longer in the way of others, and TCP repeats them when their time is over. Any context.
-    pub(crate) fn orphan(&mut self) {
+    /// Takes the packet from its socket's account, as netem does with what it keeps: it is no longer in the
+    /// way of others. It still names its socket, which sees by that where it is. Any context.
+    pub(crate) fn uncharge(&mut self) {
         // SAFETY: By the type invariant.
-        unsafe { bindings::hf_skb_orphan(self.as_ptr()) }
+        unsafe { bindings::hf_skb_uncharge(self.as_ptr()) }
     }
 
     /// Makes the packet hold its route, so that it may outlive the current RCU section.
