@@ -295,7 +295,6 @@ impl Path {
     }
 
     /// Whether a packet of an unknown flow belongs to no local socket, and somebody may know it.
-    #[allow(clippy::too_many_arguments)]
     fn is_orphan(
         &self,
         packet: &mut Packet<'_>,

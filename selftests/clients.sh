@@ -53,11 +53,10 @@ in_the_head() {
 	done
 	prints 'packets [1-9]' in_ns client nft list table inet handshake
 }
-eval "$(declare -f node_crash | sed '1s/.*/plain_crash()/')"
-node_crash() {
+# Once b has the addresses.
+let_through() {
 	local name
-	until_true 30 in_the_head
-	plain_crash "$1"
+	until_true 120 test -e "$SITE/go"
 	for name in "${CLIENTS[@]}"; do in_ns "$name" nft delete table inet head; done
 	in_ns client nft delete table inet handshake
 }
@@ -114,4 +113,7 @@ table() {
 	[[ $SIZE == small ]] || table $V6
 } >"$SITE/table"
 python3 "$lib/download.py" "$SITE/www" "$SITE/ready" "$SITE/go" "$SITE/b.log" <"$SITE/table" &
-matrix_crash a b $!
+table=$!
+until_true 60 in_the_head
+let_through &
+matrix_crash a b "$table"

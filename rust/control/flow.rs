@@ -190,18 +190,6 @@ impl Request<'_> {
         entry.ok_or_else(|| self.error(nl::A_FLOW_CLIENT_ADDR, c"there is no such flow", ENOENT))
     }
 
-    /// The flow, which must be the one with the id that is given, if one is.
-    fn find_same(&self) -> Result<ARef<Entry>> {
-        let entry = self.find()?;
-        if self
-            .u64(nl::A_FLOW_ID)
-            .is_some_and(|id| id != entry.state.lock().id)
-        {
-            return Err(self.error(nl::A_FLOW_ID, c"another flow has this name now", ENOENT));
-        }
-        Ok(entry)
-    }
-
     /// The flow, made from `claim` if there is none.
     fn find_or_claim(&self, claim: &Claim) -> Result<ARef<Entry>> {
         let guard = rcu::read_lock();
@@ -235,8 +223,8 @@ impl Request<'_> {
             })
     }
 
-    /// Lets `decide` change the flow, and does what it asks for. `lend` is called before that. The number
-    /// of the flow that was changed.
+    /// Lets `decide` change the flow, which must be the one with the id that is given, if one is, and does
+    /// what it asks for. `lend` is called before that. The number of the flow that was changed.
     fn decide(
         &self,
         entry: &ARef<Entry>,
@@ -252,7 +240,10 @@ impl Request<'_> {
         };
         self.namespace
             .with(entry, self.u64(nl::A_FLOW_ID), Some(&mut prepare), decide)
-            .ok_or(ENOENT)?
+            .ok_or_else(|| match self.u64(nl::A_FLOW_ID) {
+                Some(_) => self.error(nl::A_FLOW_ID, c"another flow has this name now", ENOENT),
+                None => ENOENT,
+            })?
             .map_err(|why| misfit(self.info, why))?;
         Ok(changed)
     }
@@ -463,7 +454,7 @@ impl Operation for Join {
         let skip = request.u64(nl::A_FLOW_SKIP).unwrap_or(0);
         let start = request.u64(nl::A_FLOW_OBJECT_START);
         let end = request.u64(nl::A_FLOW_OBJECT_END);
-        let entry = request.find_same()?;
+        let entry = request.find()?;
         let mut lend = |state: &mut State| {
             if let Some(lent) = state.lent.as_mut().filter(|_| state.flow.waits_for_join()) {
                 core::mem::swap(&mut lent.prefix, &mut prefix);
@@ -485,7 +476,7 @@ impl Operation for End {
 
     fn run(request: &Request<'_>) -> Result {
         let verdict = request.need_u32(nl::A_FLOW_VERDICT)?;
-        let entry = request.find_same()?;
+        let entry = request.find()?;
         if !matches!(
             verdict,
             nl::VERDICT_PASS | nl::VERDICT_RESET | nl::VERDICT_ABANDON
