@@ -38,6 +38,12 @@ module! {
     authors: ["The Holdfast authors"],
     description: "TCP connections that outlive their server",
     license: "GPL",
+    params: {
+        max_flows: u32 {
+            default: 1048576,
+            description: "Most connections that are known in a network namespace, at least 1; those beyond are not protected",
+        },
+    },
 }
 
 /// The loaded module. Its parts are dropped in the order of the fields: first what userspace can

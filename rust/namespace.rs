@@ -11,6 +11,7 @@ use crate::hcore::plain::Name;
 use crate::hcore::ring::{Kind, Record};
 use crate::hcore::wire::{Key, Service};
 use crate::log::{Data, Ring};
+use crate::module_parameters;
 use crate::net::counters::{Counters, Index};
 use crate::net::lock::SpinLockBhGuard;
 use crate::net::lookup;
@@ -29,8 +30,6 @@ use kernel::sync::atomic::{ordering::Relaxed, Atomic};
 use kernel::sync::{aref::ARef, rcu, Arc, Mutex};
 use kernel::time::Msecs;
 
-/// Most flows of one namespace.
-const MAX_FLOWS: u32 = 1 << 20;
 /// Most flows that wait for a verdict, as anybody can send packets that belong to nobody.
 const MAX_ORPHANS: u32 = 4096;
 /// Most flows whose handshake is under way: SYNs, too, come from anybody.
@@ -81,7 +80,7 @@ impl Namespace {
                 services,
                 log: RcuCell::empty(),
                 log_owner <- new_mutex!(()),
-                flows <- RhashTable::new(MAX_FLOWS),
+                flows <- RhashTable::new(*module_parameters::max_flows.value()),
                 counters,
                 // 0 is what packets have that nobody marked.
                 tag: random::u32() | 1,

@@ -9,6 +9,9 @@ for _ in 1 2 3; do
 	rmmod holdfast
 done
 
+# Less than one connection is none that it could protect.
+if insmod "$HOLDFAST_KO" max_flows=0; then exit 1; fi
+
 # Another build of the same release may have other structures: it is refused, and why is said.
 build=$(modinfo -F built_for "$HOLDFAST_KO")
 [ "$build" = "$(uname -v)" ] || [ "$HOLDFAST_KERNEL" = debug ]

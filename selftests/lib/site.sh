@@ -28,6 +28,8 @@ PORTS=(80)
 CLIENTS=(client)
 NGINX_MORE=
 NGINX_CONNECTIONS=4096
+# The module's parameters. With any, it does not stay for scenarios that come later.
+MODULE=()
 # Longer than by default: a guest under emulation may stand still, one with a debug kernel for long.
 SLOW=1
 [[ ${HOLDFAST_KERNEL:-} != debug ]] || SLOW=4
@@ -77,9 +79,15 @@ site_host() {
 	ip -n "$name" addr add "fd00::$n/64" dev eth0 nodad
 }
 
+# Takes the module out, once no namespace needs it.
+module_unload() {
+	! prints '^holdfast ' lsmod || until_true 60 rmmod holdfast
+}
+
 # site_up NODE...: builds everything but starts nothing.
 site_up() {
-	prints '^holdfast ' lsmod || insmod "$HOLDFAST_KO"
+	((${#MODULE[@]} == 0)) || module_unload
+	prints '^holdfast ' lsmod || insmod "$HOLDFAST_KO" "${MODULE[@]}"
 	ip netns add lan
 	ip -n lan link add br0 type bridge forward_delay 0 mcast_snooping 0
 	ip -n lan link set br0 up
@@ -112,6 +120,7 @@ site_down() {
 	for name in "${NODES[@]}" "${CLIENTS[@]}" lan; do
 		ip netns del "$name" 2>/dev/null || true
 	done
+	((${#MODULE[@]} == 0)) || module_unload
 	rm -rf "$SITE"
 }
 
