@@ -2,13 +2,16 @@
 # holdfast-test: guest sample=stock,debug timeout=180
 # Clients with other TCPs and other manners, through the death of their server (topology:
 # lib/site.sh). Each TCP is that of a namespace of its own. It dies in the body, while its client
-# waits for the first byte, in the head, and when all was said; and in the handshake, of which no record tells.
+# waits for the first byte, in the head, when all was said, and when the client has said that it leaves, which
+# the server never heard; and in the handshake, of which no record tells. A client whose requests come in fragments is
+# among them, and no conntrack to put these together.
 set -euo pipefail
 . "$(dirname "$0")/lib/site.sh"
+. "$(dirname "$0")/lib/split.sh"
 lib=$(dirname "$0")/lib
 
-CLIENTS=(client nostamps nosack noscale bare narrow ecn)
-NUMBER+=([nostamps]=11 [nosack]=12 [noscale]=13 [bare]=14 [narrow]=15 [ecn]=16)
+CLIENTS=(client nostamps nosack noscale bare narrow ecn leaving cutter)
+NUMBER+=([nostamps]=11 [nosack]=12 [noscale]=13 [bare]=14 [narrow]=15 [ecn]=16 [leaving]=17 [cutter]=18)
 PORTS=(80 81 83 84)
 
 # Port 81: a server that minds no half-closed client, as nginx does, and stops in each long
@@ -45,13 +48,22 @@ narrow_heads() {
 			}
 		}
 	RULES
+	in_ns leaving nft -f - <<-RULES
+		table inet goodbye {
+			chain out {
+				type filter hook output priority mangle
+				tcp flags & fin == fin counter drop
+			}
+		}
+	RULES
 }
 in_the_head() {
 	local name
 	for name in client nostamps nosack noscale bare narrow; do
 		prints 'packets [1-9]' in_ns "$name" nft list table inet head || return 1
 	done
-	prints 'packets [1-9]' in_ns client nft list table inet handshake
+	prints 'packets [1-9]' in_ns client nft list table inet handshake &&
+		prints 'packets [1-9]' in_ns leaving nft list table inet goodbye
 }
 # Once b has the addresses.
 let_through() {
@@ -59,6 +71,7 @@ let_through() {
 	until_true 120 test -e "$SITE/go"
 	for name in "${CLIENTS[@]}"; do in_ns "$name" nft delete table inet head; done
 	in_ns client nft delete table inet handshake
+	in_ns leaving nft delete table inet goodbye
 }
 
 site_up a b
@@ -78,6 +91,7 @@ off bare timestamps sack window_scaling
 in_ns ecn sysctl -qw net.ipv4.tcp_ecn=1
 ip -n narrow route add "$V4" dev eth0 advmss 536
 ip -n narrow -6 route add "$V6" dev eth0 advmss 536
+split_up
 site_start
 for name in a b; do
 	for port in 81 83 84; do until_true 20 in_ns "$name" curl -sf -o /dev/null "http://localhost:$port/?calm"; done
@@ -99,6 +113,7 @@ table() {
 		half-closed behind the request | client | $1 | continued | port=81 half-close held=90000 get=lines
 		keep-alive probes, idle | client | $1 | continued | idle keepalive get=index.html
 		none of the three, idle | bare | $1 | continued | idle get=index.html
+		leaves | leaving | $1 | continued | leaves get=index.html
 		in the handshake | client | $1 | reset | unknown port=84 held=-1 get=lines
 	TABLE
 	for name in client nostamps nosack noscale bare narrow; do
@@ -110,6 +125,7 @@ table() {
 }
 {
 	table $V4
+	echo "fragments of the request | split | $V4 | reset | 'unprotected (early)' padding=3000"
 	[[ $SIZE == small ]] || table $V6
 } >"$SITE/table"
 python3 "$lib/download.py" "$SITE/www" "$SITE/ready" "$SITE/go" "$SITE/b.log" <"$SITE/table" &

@@ -8,6 +8,7 @@
 # reset by b's own TCP, which has the key, when a dies.
 set -euo pipefail
 . "$(dirname "$0")/lib/site.sh"
+. "$(dirname "$0")/lib/split.sh"
 lib=$(dirname "$0")/lib
 
 CLIENTS=(client cutter)
@@ -32,22 +33,8 @@ object index.html 100
 object big 900000
 touch -d '1 hour ago' "$SITE/www/big"
 python3 -c 'print("".join("%07d\n" % n for n in range(25000)), end="")' >"$SITE/www/lines"
-# A host behind a router that cuts large packets towards the site to pieces.
-ip netns add split
-CLIENTS+=(split)
-ip -n split link set lo up
-ip link add name eth0 netns split type veth peer name split netns cutter
-ip -n cutter addr add 10.8.0.1/24 dev split
-ip -n split addr add 10.8.0.2/24 dev eth0
-ip -n cutter link set dev split up
-ip -n split link set dev eth0 up
-ip -n split route add default via 10.8.0.1
-in_ns cutter sysctl -qw net.ipv4.ip_forward=1
-ip -n cutter route add "$V4" dev eth0 mtu lock 600
-in_ns split sysctl -qw net.ipv4.ip_no_pmtu_disc=1
-in_ns split ethtool -K eth0 tso off gso off >/dev/null
+split_up
 for name in a b c; do
-	ip -n "$name" route add 10.8.0.0/24 via 10.0.0.17
 	in_ns "$name" sysctl -qw net.ipv4.tcp_fastopen=3
 done
 in_ns client sysctl -qw net.ipv4.tcp_fastopen=1

@@ -122,10 +122,13 @@ impl Flow {
         self.clock.hear(p.options().ts, env.now);
         self.s2c.window = p.window();
         match self.phase {
-            Phase::Orphan if matches!(self.rescue, Rescue::None) => {
-                self.rescue = Rescue::Reported;
-                fx.count(Counter::Orphan);
-                self.word(p, Kind::Orphan, fx);
+            Phase::Orphan => {
+                self.stands(p);
+                if matches!(self.rescue, Rescue::None) {
+                    self.rescue = Rescue::Reported;
+                    fx.count(Counter::Orphan);
+                    self.word(p, Kind::Orphan, fx);
+                }
             }
             Phase::Locating => {
                 self.enter(Phase::Located, fx);
@@ -148,6 +151,14 @@ impl Flow {
         let window = u64::from(self.s2c.window) << self.handshake.client_shift();
         let edge = ack.plus(2 * window);
         self.dead_edge = Some(self.dead_edge.map_or(edge, |e| e.max(edge)));
+    }
+
+    /// Nothing else is known of an orphan than what its client said last. A reset has to be just there.
+    fn stands(&mut self, p: &Packet<'_>) {
+        self.c2s.next = Pos::starting(Seq::new(p.seq()));
+        self.c2s.acked = self.c2s.next;
+        self.s2c.acked = Pos::starting(Seq::new(p.ack()));
+        self.s2c.next = self.s2c.acked;
     }
 
     fn located(&mut self, p: &Packet<'_>, fx: &mut Effects) {

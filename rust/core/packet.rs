@@ -225,7 +225,8 @@ impl<'a> Packet<'a> {
     }
 
     /// Removes SACK block `i`; those behind it move up, and the room is filled with NOPs. The
-    /// option goes with its last block. Returns whether there was one.
+    /// option goes with its last block, and one before it, which nobody should have sent, comes to light.
+    /// Returns whether there was one.
     pub fn remove_sack_block(&mut self, i: usize) -> bool {
         let n = self.options.sack().len();
         let Some(at) = self.options.sack_at().filter(|_| i < n) else {

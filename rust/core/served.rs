@@ -105,18 +105,17 @@ impl Flow {
             fx.count(Counter::AckCapped);
         }
         let mut removed = false;
-        for i in (0..p.options().sack().len()).rev() {
-            let Some((left, right)) = p.options().sack().get(i).copied() else {
-                continue;
-            };
-            if sent.nearest(Seq::new(right)) <= sent {
-                continue;
-            }
-            if sent.nearest(Seq::new(left)) < sent {
-                p.set_sack(i, left, sent.seq().raw());
-            } else {
+        let mut i = 0;
+        while let Some((left, right)) = p.options().sack().get(i).copied() {
+            let beyond = sent.nearest(Seq::new(right)) > sent;
+            if beyond && sent.nearest(Seq::new(left)) >= sent {
                 removed |= p.remove_sack_block(i);
+                continue;
             }
+            if beyond {
+                p.set_sack(i, left, sent.seq().raw());
+            }
+            i += 1;
         }
         if removed {
             fx.count(Counter::SackRemoved);
@@ -607,12 +606,13 @@ fn packet_log(kind: Kind, p: &Packet<'_>, pos: u64, ack: u64) -> Log {
 
 /// Returns whether there was a block to remove.
 fn remove_sack_beyond(p: &mut Packet<'_>, gate: Pos<C2s>) -> bool {
+    let beyond = |(_, right): &(u32, u32)| Seq::<Client, C2s>::new(*right).after(gate.seq());
     let mut removed = false;
-    for i in (0..p.options().sack().len()).rev() {
-        let beyond = |(_, right): &(u32, u32)| Seq::<Client, C2s>::new(*right).after(gate.seq());
-        if p.options().sack().get(i).is_some_and(beyond) {
-            removed |= p.remove_sack_block(i);
+    while let Some(i) = p.options().sack().iter().position(beyond) {
+        if !p.remove_sack_block(i) {
+            break;
         }
+        removed = true;
     }
     removed
 }

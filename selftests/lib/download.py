@@ -15,6 +15,7 @@ quotes, and
     buffer=BYTES     its receive buffer
     stops            it reads no more until another server has had to wait for it
     unknown          no record tells of its connection
+    leaves           it has the answer and has closed its direction before the server dies, and awaits the end
     half-close       it closes its direction behind the request
     keepalive        it sends keep-alive probes each second
     mptcp, fastopen  it offers these
@@ -78,12 +79,13 @@ def case(line: str, folder: Path) -> Case:
     padding = "X: " + "y" * int(words["padding"]) + "\r\n" if "padding" in words else ""
     request = f"GET /{path} HTTP/1.1\r\nHost: x\r\n{padding}\r\n".encode()
     talk: list[tuple[bytes, Exact | Body]] = [(request, Body(data))] * (2 if {"idle", "twice"} & words.keys() else 1)
-    made = Case(name, talk, None if "idle" in words else int(words.get("held", 150_000)), outcome, why, host)
+    made = Case(name, talk, None if {"idle", "leaves"} & words.keys() else int(words.get("held", 150_000)), outcome, why, host)
     made.port = int(words.get("port", 80))
     made.local_port = int(words.get("local-port", 0))
     made.namespace = namespace
     made.prepare = preparer(words, 6 if ":" in host else 4)
     made.before = once_before if "again" in words else None
+    made.leaves = "leaves" in words
     made.half_close, made.stops, made.unknown = ("half-close" in words, "stops" in words, "unknown" in words)
     made.protocol = socket.IPPROTO_MPTCP if "mptcp" in words else 0
     return made

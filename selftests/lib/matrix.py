@@ -91,6 +91,7 @@ class Case:
     namespace: str = ""
     prepare: Callable[[socket.socket], None] = lambda s: None
     half_close: bool = False  # the client says that it has no more to ask
+    leaves: bool = False  # it closes its direction behind the answers, and awaits the end of the stream
     stops: bool = False  # it reads no more from `held` on until another server waits for it, and long
     waits: bool = False  # it asks again when the successor has decided what becomes of its connection
     unknown: bool = False  # no record tells of it: the successor's stack says what becomes of it
@@ -181,6 +182,10 @@ class Matrix:
                         s.shutdown(socket.SHUT_WR)
                     if outcome := self.read(case, s, answer, None if number else case.held):
                         return outcome
+                if case.leaves:
+                    s.shutdown(socket.SHUT_WR)
+                    case.ready.set()
+                    return "continued" if s.recv(1) == b"" else "wrong"
             except (ConnectionResetError, BrokenPipeError):
                 return "reset"
             except TimeoutError:

@@ -51,6 +51,15 @@ fn a_block_behind_a_gap_at_the_ack_gate_is_removed() {
 }
 
 #[test]
+fn no_block_hides_behind_another_option() {
+    let mut rig = Rig::asked();
+    let hidden = tcp(S, C)
+        .sack(&[(C + 50, C + 100)])
+        .sack(&[(C + 50, C + 60)]);
+    assert!(rig.service(hidden).accepted().sack.is_empty());
+}
+
+#[test]
 fn a_copy_of_the_network_gives_no_byte() {
     let mut rig = Rig::asked();
     ack_all(&mut rig);

@@ -203,6 +203,18 @@ fn any_word_of_a_client_that_was_not_followed_is_an_answer() {
 }
 
 #[test]
+fn an_orphan_is_reset_where_its_client_stands() {
+    let mut rig = Rig::orphan();
+    for stands in [S, S + 1400] {
+        rig.client(tcp(C, stands).ts(102, 905))
+            .dropped(Counter::OrphanSwallowed);
+    }
+    let (_, fx) = rig.act(|f, env, fx| f.reset_client(Counter::GivenUp, env, fx));
+    let reset = told(&fx);
+    assert_eq!((reset.seq, reset.ack), (S + 1400, C));
+}
+
+#[test]
 fn a_claim_does_not_turn_the_clients_clock_back() {
     // The record is as old as it was: only what was said here meanwhile tells the time.
     let mut rig = Rig::orphan();
