@@ -23,33 +23,24 @@ server_dies() {
 	done
 }
 
-# count COUNTER
-count() {
-	in_ns a holdfast stats --all | awk -v name="$1" '$1 == name { print $2 }'
-}
-
-reached() {
-	(($(count "$1") >= $2))
-}
-
 site_up a
 site_start
 for host in "$V4" "[$V6]"; do
-	held=$(count held) lost=$(count close_held) spliced=$(count spliced)
+	held=$(count a held) lost=$(count a close_held) spliced=$(count a spliced)
 	in_ns client curl -sS -o "$SITE/got" "http://$host/half" &
 	client=$!
-	until_true 20 reached held $((held + 1))
+	until_true 20 reached a held $((held + 1))
 	server_dies
-	until_true 5 reached close_held $((lost + 1))
+	until_true 5 reached a close_held $((lost + 1))
 	serve_again
 	wait $client || fail "the client got no answer"
 	seq -f %07g 0 24999 | cmp - "$SITE/got" || fail "the answer is another one"
-	until_true 5 reached spliced $((spliced + 1))
+	until_true 5 reached a spliced $((spliced + 1))
 	if [[ $host == "$V4" ]]; then
 		server_dies
 		serve_again stall
 		until_true 20 in_ns client curl -sf -o /dev/null "http://$V4/?calm"
 	fi
 done
-(($(count hold_timeout) == 0)) || fail "something waited for hold-ms"
+(($(count a hold_timeout) == 0)) || fail "something waited for hold-ms"
 in_ns a holdfast stats | grep -E '^close_'
