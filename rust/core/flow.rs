@@ -225,6 +225,8 @@ pub struct Flow {
     /// Where the gates would stand if the service were not only observed.
     pub(super) shadow: Shadow,
     pub(super) rescue: Rescue,
+    /// The newest byte that a client without server has said it expects, or is known to.
+    pub(super) stands: Option<Seq<Client, S2c>>,
     /// When [`Flow::tick`] has something to do; `u64::MAX`: never.
     pub(super) deadline: u64,
     /// When the held bytes go without commit; `u64::MAX`: none are held.
@@ -290,6 +292,7 @@ impl Flow {
             protected: true,
             shadow: Shadow::default(),
             rescue: Rescue::None,
+            stands: None,
             deadline: u64::MAX,
             hold_deadline: u64::MAX,
             ack_deadline: u64::MAX,

@@ -43,6 +43,9 @@ impl Flow {
         }
         self.drop_ghost(fx);
         self.claim(claim);
+        if !anywhere {
+            self.stands_at(seq.plus(1));
+        }
         self.rescue = Rescue::Probe {
             seq,
             anywhere,
@@ -121,14 +124,16 @@ impl Flow {
         }
         self.clock.hear(p.options().ts, env.now);
         self.s2c.window = p.window();
+        self.stands_at(Seq::new(p.ack()));
         match self.phase {
-            Phase::Orphan => {
-                self.stands(p);
-                if matches!(self.rescue, Rescue::None) {
-                    self.rescue = Rescue::Reported;
-                    fx.count(Counter::Orphan);
-                    self.word(p, Kind::Orphan, fx);
-                }
+            Phase::Orphan if matches!(self.rescue, Rescue::None) => {
+                self.rescue = Rescue::Reported;
+                // For what it may have to be told.
+                self.c2s.next = Pos::starting(Seq::new(p.seq()));
+                self.c2s.acked = self.c2s.next;
+                self.handshake.timestamps = p.options().ts.is_some();
+                fx.count(Counter::Orphan);
+                self.word(p, Kind::Orphan, fx);
             }
             Phase::Locating => {
                 self.enter(Phase::Located, fx);
@@ -153,17 +158,32 @@ impl Flow {
         self.dead_edge = Some(self.dead_edge.map_or(edge, |e| e.max(edge)));
     }
 
-    /// Nothing else is known of an orphan than what its client said last. A reset has to be just there.
-    fn stands(&mut self, p: &Packet<'_>) {
-        self.c2s.next = Pos::starting(Seq::new(p.seq()));
-        self.c2s.acked = self.c2s.next;
-        self.s2c.acked = Pos::starting(Seq::new(p.ack()));
-        self.s2c.next = self.s2c.acked;
+    /// The client without server expects `ack`, or more if it has said so.
+    pub(super) fn stands_at(&mut self, ack: Seq<Client, S2c>) {
+        if self.stands.is_none_or(|s| ack.after(s)) {
+            self.stands = Some(ack);
+        }
+    }
+
+    /// Leaves an orphan to the stack. All that it has said was swallowed: if that was no more than an
+    /// acknowledgement, the stack would wait for a word that does not come, and the client for its answer. So it is
+    /// made to say it again.
+    pub(super) fn pass_orphan(&mut self, env: &Env, fx: &mut Effects) {
+        self.pass(env, fx);
+        if let Some(stands) = self.stands {
+            let segment = self.lost_client_segment(stands.minus(1), tcp::ACK, env);
+            fx.emits.push(Emit {
+                segment,
+                bytes: Bytes::None,
+            });
+            fx.count(Counter::ProbeSent);
+        }
     }
 
     fn located(&mut self, p: &Packet<'_>, fx: &mut Effects) {
         self.s2c.acked = Pos::starting(Seq::new(p.ack()));
         self.s2c.next = self.s2c.acked;
+        self.stands = Some(self.s2c.acked.seq());
         self.word(p, Kind::Located, fx);
     }
 

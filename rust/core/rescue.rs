@@ -14,7 +14,7 @@ use super::flow::{Env, Flow, Joint, Phase, Rescue};
 use super::gate::AckGate;
 use super::ghost::{Ghost, Progress, Voice};
 use super::ring::{flags as log_flags, Kind};
-use super::seq::{C2s, Local, Pos, S2c, Seq};
+use super::seq::{C2s, Client, Local, Pos, S2c, Seq};
 use super::wire::{flags as tcp, Dir, Key, Packet, Segment};
 
 /// Probes before a silent client is left alone; it may still speak up by itself.
@@ -160,6 +160,7 @@ impl Flow {
         self.s2c.next = at;
         self.s2c.acked = at;
         self.s2c.reported = at;
+        self.stands_at(at.seq());
         self.dead_server_reached(at);
         let next = Seq::<Local, C2s>::new(claim.next.seq().raw());
         // Less than a unit of the client's scale would be no window at all.
@@ -273,7 +274,7 @@ impl Flow {
         match self.phase {
             Phase::Orphan => {
                 fx.count(Counter::VerdictTimeout);
-                self.pass(env, fx);
+                self.pass_orphan(env, fx);
             }
             Phase::Locating => match self.rescue {
                 Rescue::Probe { tries, .. } if tries < PROBES => self.probe(env, fx),
@@ -315,13 +316,17 @@ impl Flow {
     /// Gives the flow up: a clean end is better than a wrong byte.
     pub fn reset_client(&mut self, why: Counter, env: &Env, fx: &mut Effects) {
         self.failed(why, fx);
-        // A reset counts only at exactly the next byte expected (RFC 5961, section 3.2).
-        let mut segment = self.lost_client_segment(self.s2c.acked.seq(), tcp::RST | tcp::ACK, env);
-        segment.window = 0;
-        fx.emits.push(Emit {
-            segment,
-            bytes: Bytes::None,
-        });
+        // A reset counts only at exactly the next byte expected (RFC 5961, section 3.2). What is under way to the
+        // client arrives first: it is also told behind that.
+        let told = [self.s2c.acked.seq(), self.s2c.next.seq()];
+        let [first, last] = match (self.phase, self.stands) {
+            (Phase::Orphan | Phase::Locating | Phase::Located | Phase::Ghost, Some(at)) => [at; 2],
+            _ => told,
+        };
+        self.tell_reset(first, env, fx);
+        if last != first {
+            self.tell_reset(last, env, fx);
+        }
         match self.rescue {
             Rescue::Ghost { .. } | Rescue::Prefix { .. } => self.drop_ghost(fx),
             _ => self.reset_local(fx),
@@ -329,6 +334,15 @@ impl Flow {
         fx.discard = true;
         fx.count(Counter::ClientReset);
         self.close(log_flags::RST, env, fx);
+    }
+
+    fn tell_reset(&mut self, at: Seq<Client, S2c>, env: &Env, fx: &mut Effects) {
+        let mut segment = self.lost_client_segment(at, tcp::RST | tcp::ACK, env);
+        segment.window = 0;
+        fx.emits.push(Emit {
+            segment,
+            bytes: Bytes::None,
+        });
     }
 
     /// Resets the local socket in the client's name.
@@ -365,7 +379,10 @@ impl Flow {
         self.s2c.gate.open();
         self.c2s.gate.open();
         fx.release = true;
-        self.pass(env, fx);
+        match self.phase {
+            Phase::Orphan => self.pass_orphan(env, fx),
+            _ => self.pass(env, fx),
+        }
         Ok(())
     }
 

@@ -108,8 +108,8 @@ impl Flow {
         let mut i = 0;
         while let Some((left, right)) = p.options().sack().get(i).copied() {
             let beyond = sent.nearest(Seq::new(right)) > sent;
-            if beyond && sent.nearest(Seq::new(left)) >= sent {
-                removed |= p.remove_sack_block(i);
+            if beyond && sent.nearest(Seq::new(left)) >= sent && p.remove_sack_block(i) {
+                removed = true;
                 continue;
             }
             if beyond {

@@ -4,6 +4,7 @@
 
 use super::super::client::{newer, TS_MARGIN};
 use super::super::counter::Counter;
+use super::super::effects::Effects;
 use super::super::flow::Phase;
 use super::super::rescue::Misfit;
 use super::super::ring::Kind;
@@ -212,6 +213,43 @@ fn an_orphan_is_reset_where_its_client_stands() {
     let (_, fx) = rig.act(|f, env, fx| f.reset_client(Counter::GivenUp, env, fx));
     let reset = told(&fx);
     assert_eq!((reset.seq, reset.ack), (S + 1400, C));
+}
+
+#[test]
+fn a_client_that_has_gone_on_is_reset_where_it_is_now() {
+    for mut rig in [Rig::located(), Rig::ghost(), Rig::answered()] {
+        // What was under way from its old server has arrived; an older word follows.
+        for stands in [S + 1400, S + 700] {
+            rig.client(tcp(C, stands).ts(102, 905))
+                .dropped(Counter::OrphanSwallowed);
+        }
+        let (_, fx) = rig.act(|f, env, fx| f.reset_client(Counter::GivenUp, env, fx));
+        assert_eq!(told(&fx).seq, S + 1400);
+    }
+    // One that has not answered is where its record says.
+    let mut rig = Rig::locating();
+    let (_, fx) = rig.act(|f, env, fx| f.reset_client(Counter::GivenUp, env, fx));
+    assert_eq!(told(&fx).seq, S);
+}
+
+#[test]
+fn an_orphan_that_is_left_to_the_stack_is_made_to_repeat_its_word() {
+    let leave: [fn(&mut Rig) -> Effects; 2] = [
+        |rig| rig.tick(),
+        |rig| rig.act(|f, env, fx| f.disown(env, fx).unwrap()).1,
+    ];
+    for leave in leave {
+        let mut rig = Rig::orphan();
+        rig.client(tcp(C, S).ts(102, 905))
+            .dropped(Counter::OrphanSwallowed);
+        let asked = told(&leave(&mut rig));
+        assert_eq!((asked.seq, asked.ack, asked.flags), (S - 1, C, flags::ACK));
+        assert!(asked.ts.is_some_and(|(tsval, _)| newer(tsval, 905)));
+        rig.client(tcp(C, S).ts(103, 905)).accepted();
+        // Nobody is asked that has said nothing.
+        let fx = leave(&mut Rig::orphan());
+        assert!(emitted(&fx, Dir::ToClient).is_empty());
+    }
 }
 
 #[test]

@@ -106,6 +106,7 @@ impl<K: Kernel> Engine<K> {
                     flow.key,
                     flow.generation,
                     flow.options,
+                    flow.clock,
                     strict,
                     flow.c2s_next,
                     flow.s2c_acked,

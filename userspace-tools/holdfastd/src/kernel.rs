@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 
 use libholdfast::http::Doubt;
-use libholdfast::record::Record;
+use libholdfast::record::{Clock, Record};
 use libholdfast::recovery::Word;
 use libholdfast::tracker::Release;
 use libholdfast::types::{FlowKey, TcpOptions};
@@ -51,6 +51,8 @@ pub struct FlowInfo {
     pub key: FlowKey,
     pub generation: u32,
     pub options: TcpOptions,
+    /// Its client's timestamps, if there are any.
+    pub clock: Option<Clock>,
     pub c2s_next: u64,
     pub s2c_acked: u64,
     /// Served by a local socket.

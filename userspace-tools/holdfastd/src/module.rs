@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::thread;
 
 use holdfast_core::counter::Counter;
-use libholdfast::record::{kept_of_body, Record, State, BODY_LIMIT};
+use libholdfast::record::{kept_of_body, Clock, Record, State, BODY_LIMIT};
 use libholdfast::recovery::Word;
 use libholdfast::ring::{flags, Kind};
 use libholdfast::tracker::Release;
@@ -24,6 +24,7 @@ use crate::config::{Commit, Mode, Service};
 use crate::kernel::{
     Desc, Entry, Failure, FlowInfo, Kernel, Recover, Refused, Splice, Verdict, What,
 };
+use crate::timeline::monotonic;
 
 /// Entries that are handed on at once.
 const BATCH: usize = 256;
@@ -296,11 +297,17 @@ impl Kernel for Module {
 
     fn flows(&mut self) -> Result<Vec<FlowInfo>, Refused> {
         let flows = self.client.flows().map_err(refused)?.items;
+        let now = monotonic();
         let info = |f: types::FlowInfo| FlowInfo {
             id: f.id,
             key: f.key,
             generation: f.generation,
             options: f.options,
+            clock: f.options.timestamps.then_some(Clock {
+                tsval: f.tsval,
+                tsecr: f.tsecr,
+                heard: now - i64::from(f.ts_age) * 1_000_000,
+            }),
             c2s_next: f.c2s_next,
             s2c_acked: f.s2c_acked,
             open: f.phase == Phase::Open,

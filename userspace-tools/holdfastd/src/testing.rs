@@ -117,6 +117,14 @@ impl FakeKernel {
     }
 }
 
+/// As the module does: without the client's timestamps it could not speak to it.
+fn check_claim(record: &Record) -> Result<(), Refused> {
+    match record.options.timestamps && record.clock.is_none() {
+        true => Err(Refused::Other("no timestamps".into())),
+        false => Ok(()),
+    }
+}
+
 impl Kernel for FakeKernel {
     fn service_add(&mut self, service: &Service) -> Result<(), Refused> {
         self.note(Call::Service(service.port));
@@ -141,6 +149,7 @@ impl Kernel for FakeKernel {
             key: *key,
             generation: 0,
             options: TcpOptions::default(),
+            clock: None,
             c2s_next: 0,
             s2c_acked: 0,
             open: false,
@@ -160,6 +169,7 @@ impl Kernel for FakeKernel {
         if let Some(refused) = self.locates.borrow_mut().pop() {
             return Err(refused);
         }
+        check_claim(record)?;
         self.note(Call::Locate(record.key, probe_seq));
         Ok(self.id())
     }
@@ -167,6 +177,7 @@ impl Kernel for FakeKernel {
         if let Some(refused) = self.recovers.borrow_mut().pop() {
             return Err(refused);
         }
+        check_claim(ask.record)?;
         let (key, at, c2s_next) = (ask.record.key, ask.at, ask.c2s_next);
         self.note(Call::Recover {
             key,

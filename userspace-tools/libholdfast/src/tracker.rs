@@ -210,11 +210,12 @@ impl Tracker {
         key: FlowKey,
         generation: u32,
         options: TcpOptions,
+        clock: Option<Clock>,
         strict: bool,
         c2s_next: u64,
         s2c_acked: u64,
     ) -> Self {
-        let mut t = Self::opened(key, generation, options, None, strict, c2s_next, s2c_acked);
+        let mut t = Self::opened(key, generation, options, clock, strict, c2s_next, s2c_acked);
         t.record.state = State::Unprotected(Doubt::Lost);
         t.adopted = true;
         t

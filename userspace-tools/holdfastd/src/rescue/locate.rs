@@ -109,15 +109,15 @@ impl<K: Kernel> Engine<K> {
             // Nobody has waited for it until now.
             rescue.begun = now;
         }
-        if matches!(
-            rescue.stage,
+        match &rescue.stage {
+            Stage::Idle | Stage::Queued { .. } | Stage::Locating => {}
+            // What was under way to it has arrived; the question is another one now.
+            Stage::Waiting { ask: Some(ask) } if ask.at as u32 != word.ack => {}
             Stage::Asking { .. }
-                | Stage::Waiting { .. }
-                | Stage::Replaying { .. }
-                | Stage::Joining
-                | Stage::Delivering
-        ) {
-            return;
+            | Stage::Waiting { .. }
+            | Stage::Replaying { .. }
+            | Stage::Joining
+            | Stage::Delivering => return,
         }
         // If it must be looked for once more, that has its own time.
         rescue.probed_until = None;

@@ -3,6 +3,9 @@
 //! A daemon that starts beside flows that are there, and a second node that dies while it recovers
 //! what a first one has left.
 
+use libholdfast::record::Clock;
+use libholdfast::types::TcpOptions;
+
 use super::*;
 use crate::kernel::FlowInfo;
 
@@ -12,7 +15,15 @@ fn before(n: u16, id: u64) -> FlowInfo {
         id,
         key: key(n),
         generation: 3,
-        options: Default::default(),
+        options: TcpOptions {
+            timestamps: true,
+            ..Default::default()
+        },
+        clock: Some(Clock {
+            tsval: 100,
+            tsecr: 900,
+            heard: 0,
+        }),
         c2s_next: 5000,
         s2c_acked: 9000,
         open: true,
@@ -153,6 +164,20 @@ fn a_flow_that_was_there_and_asked_nothing_more_ends_with_its_node() {
     assert_eq!(kernel.take(), [Call::End(key(1), Verdict::Reset)]);
     let last = b.timeline.events().last().unwrap();
     assert_eq!(last["why"], "unprotected (lost)");
+}
+
+#[test]
+fn the_silent_client_of_a_flow_that_was_there_is_looked_for() {
+    let (mut a, _) = beside(vec![before(1, 7)]);
+    let (mut b, kernel) = engine();
+    for record in snapshot(&mut a) {
+        b.store.apply("a", Update::Put(record.encode(0)), 0);
+    }
+    b.take_over(key(1).service.ip(), 0);
+    b.tick(3_000_000_000);
+    assert!(matches!(kernel.take()[..], [Call::Locate(..)]));
+    b.hear(entry(1001, located(1, 9400, 5000)), 3_000_000_000);
+    assert_eq!(kernel.take(), [Call::End(key(1), Verdict::Reset)]);
 }
 
 #[test]

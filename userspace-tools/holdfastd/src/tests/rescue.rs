@@ -743,6 +743,30 @@ fn only_who_has_said_more_is_waited_for() {
 }
 
 #[test]
+fn what_a_client_says_while_its_server_is_away_counts() {
+    let (mut e, kernel) = engine();
+    e.store.apply("b", Update::Put(downloading(1).encode(0)), 0);
+    e.take_over(key(1).service.ip(), 0);
+    let located = |ack| What::Located {
+        desc: desc(1),
+        word: word(ack, 1000),
+        ts: None,
+    };
+    e.hear(entry(1001, located(2300)), 0);
+    let why = Failure::Server;
+    e.hear(entry(1002, What::Asked), 0);
+    e.hear(entry(1002, What::Failed { why }), 0);
+    kernel.take();
+    e.hear(entry(1002, located(2300)), 0);
+    assert_eq!(kernel.take(), vec![], "nothing new");
+    e.hear(entry(1002, located(2400)), 0);
+    assert!(matches!(
+        kernel.take()[..],
+        [Call::Recover { at: 2400, .. }]
+    ));
+}
+
+#[test]
 fn what_is_given_up_is_that_flow_and_not_another_one_of_its_name() {
     let (mut e, kernel) = engine();
     let orphan = |n| What::Orphan {

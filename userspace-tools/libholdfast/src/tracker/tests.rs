@@ -328,7 +328,7 @@ fn an_object_where_none_can_begin_ends_protection() {
 
 #[test]
 fn an_adopted_flow_is_protected_from_its_next_request_on() {
-    let mut t = Tracker::adopted(key(), 3, TcpOptions::default(), true, 50, 60);
+    let mut t = Tracker::adopted(key(), 3, TcpOptions::default(), None, true, 50, 60);
     assert_eq!(s2c(&mut t, 60, 50, b"middle of something"), vec![]);
     assert_eq!(c2s(&mut t, 50, b"rest"), vec![]);
     begin(&mut t, 1000, 2000);
