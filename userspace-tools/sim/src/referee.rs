@@ -18,7 +18,7 @@ const KEEP: u64 = 1 << 20;
 pub struct Referee {
     /// What went wrong, in order.
     pub violations: Vec<String>,
-    /// Resets that went to the client.
+    /// Resets that went to the client where it could still come to: others it ignores (RFC 5961, section 3.2).
     pub resets: u32,
     /// Position up to which bytes may leave; `None`: there is no gate.
     pub committed: Option<u64>,
@@ -41,7 +41,7 @@ impl Referee {
     /// Judges `p`, which leaves `node` for `client`.
     pub fn leaves(&mut self, node: &Node, p: &Tcp, client: &Sock) {
         if p.has(flags::RST) {
-            self.resets += 1;
+            self.resets += u32::from(client.offset(p.seq) >= client.received() as i64);
             return;
         }
         if matches!(client.state, State::SynSent | State::Closed) {
