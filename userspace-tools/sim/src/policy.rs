@@ -23,6 +23,8 @@ const RESTART_TRIES: u32 = 60;
 
 /// Microseconds for which a request may wait for its response before it is told.
 const LATER: u64 = 10_000;
+/// Microseconds that the client of a flow which cannot be continued has to speak by itself.
+const UNHEARD: u64 = 2_000_000;
 
 /// The daemon of one node, as far as one flow is concerned.
 pub struct Daemon {
@@ -326,9 +328,23 @@ impl Daemon {
         }
     }
 
-    /// The address is ours now: asks the client of the record where it stands.
+    /// The address is ours now: asks the client of the record where it stands. One that cannot be continued has
+    /// time to speak by itself.
     pub fn take_over(&mut self, node: &mut Node, now: u64) {
         self.in_charge = true;
+        let Some(record) = &self.store else {
+            return;
+        };
+        let unheard = matches!(record.state, State::Unprotected(_)) && node.flow.is_none();
+        self.recover(node);
+        match unheard {
+            true => self.retry = Some(now + UNHEARD),
+            false => self.locate(node, now),
+        }
+    }
+
+    /// Begins to continue what the record tells of.
+    fn recover(&mut self, node: &mut Node) {
         let Some(record) = self.store.clone() else {
             return;
         };
@@ -346,7 +362,6 @@ impl Daemon {
             tries: 0,
             most: self.tries,
         });
-        self.locate(node, now);
     }
 
     /// The local server has closed before it should have.
@@ -386,13 +401,12 @@ impl Daemon {
 
     fn word(&mut self, node: &mut Node, e: &Entry, now: u64) {
         if self.recovery.is_none() {
-            if self.in_charge && self.store.is_some() {
-                self.take_over(node, now);
-            } else {
+            if !self.in_charge || self.store.is_none() {
                 self.refusals.push("no record".into());
                 node.with_flow(now, |f, env, fx| f.disown(env, fx));
+                return;
             }
-            return;
+            self.recover(node);
         }
         let Some(r) = &mut self.recovery else { return };
         let word = Word {
@@ -552,6 +566,8 @@ impl Daemon {
                     self.follow(node, now);
                 }
             }
+            // Nothing was heard of it.
+            None => self.locate(node, now),
             _ => {}
         }
     }
