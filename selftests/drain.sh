@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later OR MIT
 # holdfast-test: guest kernel=stock sample=next timeout=300
 # Planned hand-overs in the middle of downloads, and of a handshake: a to b, b to a, and a daemon
-# that is stopped (topology: lib/site.sh, and another client at 10.0.0.8). One connection, no reset,
-# every byte right; the stall is printed.
+# that is stopped (topology: lib/site.sh, and other clients at 10.0.0.8 and 10.0.0.7). One connection, no reset,
+# every byte right; the stall is printed. Before that, a client whose response cannot be handed over, and which only
+# listens, is told so, though its acknowledgements are late.
 set -euo pipefail
 . "$(dirname "$0")/lib/site.sh"
 
@@ -17,8 +18,10 @@ drained_to() {
 	ask "$1" drain --deadline 5 && owns "$2"
 }
 
-CLIENTS=(client slow)
-NUMBER[slow]=8
+CLIENTS=(client slow far)
+NUMBER+=([slow]=8 [far]=7)
+# With this nobody knows where a response ends.
+NGINX_MORE=$'location /endless/ { alias '"$SITE/www/"$'; gzip on; gzip_types *; gzip_min_length 0; }'
 site_up a b
 object index.html 100
 object big $((30 << 20))
@@ -38,6 +41,27 @@ owns a || fail "a gave the address up"
 
 daemon_start b
 until_true 20 test -S "$SITE/b.sock"
+ready() {
+	prints '"linked":true[^}]*"willing":true' ask "$1" -j status
+}
+until_true 20 ready b
+
+echo "a client that cannot be handed over"
+in_ns far tc qdisc add dev eth0 root netem limit 1000 delay 200ms
+in_ns far curl -sS --compressed --limit-rate 1M -o "$SITE/far" "http://$V4/endless/big" 2>"$SITE/told" &
+far=$!
+until_true 30 size_over "$SITE/far" 1000000
+until_true 20 drained_to a b
+# It waits for no more than that: nobody would tell it later.
+until_true 10 grep -qi reset "$SITE/told"
+wait "$far" && fail "it was continued"
+in_ns a holdfast stats | grep -E '^client_reset '
+ask a undrain
+until_true 20 ready a
+until_true 20 drained_to b a
+ask b undrain
+until_true 20 ready b
+
 steady_begin
 steady_at 3
 
@@ -75,10 +99,7 @@ steady_at 16
 ask b undrain
 
 echo "the daemon on a is stopped"
-ready() {
-	prints '"linked":true[^}]*"willing":true' ask a -j status
-}
-until_true 20 ready
+until_true 20 ready a
 ip netns pids a | while read -r pid; do
 	[[ $(<"/proc/$pid/comm") != holdfastd ]] || kill -TERM "$pid"
 done
