@@ -41,7 +41,7 @@ module! {
     params: {
         max_flows: u32 {
             default: 1048576,
-            description: "Most connections that are known in a network namespace, at least 1; those beyond are not protected",
+            description: "Most connections that are known in a network namespace, 1 to 2^30; those beyond are not protected",
         },
     },
 }

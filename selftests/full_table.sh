@@ -2,7 +2,7 @@
 # holdfast-test: guest kernel=stock sample=debug timeout=240
 # More connections than the module may know (max_flows; topology: lib/site.sh). One beyond is served as if
 # there were no Holdfast, and counted; with room there is protection again. When the server dies,
-# those that it knew are continued, and the other one finds no room there either.
+# those that it knew are continued; the other one finds no room there either, and waits for some.
 set -euo pipefail
 . "$(dirname "$0")/lib/site.sh"
 

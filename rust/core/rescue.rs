@@ -316,8 +316,8 @@ impl Flow {
     /// Gives the flow up: a clean end is better than a wrong byte.
     pub fn reset_client(&mut self, why: Counter, env: &Env, fx: &mut Effects) {
         self.failed(why, fx);
-        // A reset counts only at exactly the next byte expected (RFC 5961, section 3.2). What is under way to the
-        // client arrives first: it is also told behind that.
+        // A reset counts only at exactly the next byte expected (RFC 5961, section 3.2): at what the client has said last,
+        // or, if more is under way to it, which arrives first, behind that.
         let told = [self.s2c.acked.seq(), self.s2c.next.seq()];
         let [first, last] = match (self.phase, self.stands) {
             (Phase::Orphan | Phase::Locating | Phase::Located | Phase::Ghost, Some(at)) => [at; 2],
