@@ -32,7 +32,7 @@ with Cluster() as cluster:
 
     def check(curl) -> None:
         """It has ended well, on the connection on which it began."""
-        assert curl.wait(120, check=False).out == "1", curl.err
+        assert curl.wait(120).out == "1"
         assert client.run("sha256sum </tmp/file").out == wanted
         farm.check_watched(downloads)
 
