@@ -11,7 +11,8 @@ set -euo pipefail
 # Of namespace.rs.
 MAX_ORPHANS=4096
 MAX_OPENINGS=65536
-VERDICT_MS=8000
+# Long enough for all orphans to come in it.
+VERDICT_MS=$((8000 * SLOW))
 SERVICE_MORE="verdict-ms = $VERDICT_MS"
 
 # Stops, or lets go on, the daemon of a.

@@ -225,7 +225,7 @@ pub struct Flow {
     /// Where the gates would stand if the service were not only observed.
     pub(super) shadow: Shadow,
     pub(super) rescue: Rescue,
-    /// The newest byte that a client without server has said it expects, or is known to.
+    /// The newest byte that a client without server, or ahead of it, has said it expects, or is known to.
     pub(super) stands: Option<Seq<Client, S2c>>,
     /// When [`Flow::tick`] has something to do; `u64::MAX`: never.
     pub(super) deadline: u64,

@@ -316,16 +316,13 @@ impl Flow {
     /// Gives the flow up: a clean end is better than a wrong byte.
     pub fn reset_client(&mut self, why: Counter, env: &Env, fx: &mut Effects) {
         self.failed(why, fx);
-        // A reset counts only at exactly the next byte expected (RFC 5961, section 3.2): at what the client has said last,
-        // or, if more is under way to it, which arrives first, behind that.
-        let told = [self.s2c.acked.seq(), self.s2c.next.seq()];
-        let [first, last] = match (self.phase, self.stands) {
-            (Phase::Orphan | Phase::Locating | Phase::Located | Phase::Ghost, Some(at)) => [at; 2],
-            _ => told,
-        };
-        self.tell_reset(first, env, fx);
-        if last != first {
-            self.tell_reset(last, env, fx);
+        let (first, last) = self.may_stand();
+        // What another node's client hears is not ours to say.
+        if !self.muted {
+            self.tell_reset(first, env, fx);
+            if last != first {
+                self.tell_reset(last, env, fx);
+            }
         }
         match self.rescue {
             Rescue::Ghost { .. } | Rescue::Prefix { .. } => self.drop_ghost(fx),
@@ -334,6 +331,21 @@ impl Flow {
         fx.discard = true;
         fx.count(Counter::ClientReset);
         self.close(log_flags::RST, env, fx);
+    }
+
+    /// Where the client may be. A reset counts only at exactly the next byte that it expects (RFC 5961, section 3.2): what
+    /// it has said last, or, if more is under way to it, which arrives first, behind that.
+    fn may_stand(&self) -> (Seq<Client, S2c>, Seq<Client, S2c>) {
+        let (acked, next) = (self.s2c.acked.seq(), self.s2c.next.seq());
+        match (self.phase, self.stands) {
+            (
+                Phase::Orphan | Phase::Locating | Phase::Located | Phase::Ghost | Phase::Passing,
+                Some(at),
+            ) => (at, at),
+            // It has bytes of the dead server that the new one has not sent yet.
+            (_, Some(at)) if self.dead_edge.is_some() && at.after(next) => (acked, at),
+            _ => (acked, next),
+        }
     }
 
     fn tell_reset(&mut self, at: Seq<Client, S2c>, env: &Env, fx: &mut Effects) {

@@ -98,6 +98,7 @@ impl Flow {
             return;
         }
         if p.has_ack() && ack > sent {
+            self.stands_at(ack.seq());
             let more = ack.since(sent) >> self.handshake.client_shift();
             let window = u64::from(p.window()) + more;
             p.set_ack(sent.seq().raw());

@@ -167,6 +167,15 @@ fn an_acknowledgement_of_what_nobody_sent_is_left_alone() {
 }
 
 #[test]
+fn a_client_that_has_more_than_its_server_has_sent_is_reset_where_it_is() {
+    let mut rig = ahead();
+    rig.client(client(1000)).accepted();
+    let (_, fx) = rig.act(|f, env, fx| f.reset_client(Counter::GivenUp, env, fx));
+    let resets = emitted(&fx, Dir::ToClient);
+    assert_eq!(resets.last().map(|r| r.seq), Some(S + 1000));
+}
+
+#[test]
 fn blocks_of_the_dead_servers_bytes_are_cut() {
     let blocks = [(S + 200, S + 900), (S + 1000, S + 1200), (S + 120, S + 150)];
     let out = ahead().client(tcp(C, S + 100).sack(&blocks)).accepted();

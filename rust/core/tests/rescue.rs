@@ -226,6 +226,18 @@ fn a_client_that_has_gone_on_is_reset_where_it_is_now() {
         let (_, fx) = rig.act(|f, env, fx| f.reset_client(Counter::GivenUp, env, fx));
         assert_eq!(told(&fx).seq, S + 1400);
     }
+    // Nobody has waited for what userspace says of it.
+    let mut rig = Rig::orphan();
+    rig.client(tcp(C, S).ts(102, 905))
+        .dropped(Counter::OrphanSwallowed);
+    rig.tick();
+    let (_, fx) = rig.act(|f, env, fx| f.reset_client(Counter::GivenUp, env, fx));
+    assert_eq!(told(&fx).seq, S);
+    // Another node has it.
+    let mut rig = Rig::located();
+    rig.act(|f, env, fx| f.mute(env, fx));
+    let (_, fx) = rig.act(|f, env, fx| f.reset_client(Counter::GivenUp, env, fx));
+    assert!(emitted(&fx, Dir::ToClient).is_empty());
     // One that has not answered is where its record says.
     let mut rig = Rig::locating();
     let (_, fx) = rig.act(|f, env, fx| f.reset_client(Counter::GivenUp, env, fx));

@@ -303,7 +303,8 @@ impl Kernel for Module {
             key: f.key,
             generation: f.generation,
             options: f.options,
-            clock: f.options.timestamps.then_some(Clock {
+            // Of a client that was not heard yet they are 0.
+            clock: (f.options.timestamps && (f.tsval, f.tsecr) != (0, 0)).then_some(Clock {
                 tsval: f.tsval,
                 tsecr: f.tsecr,
                 heard: now - i64::from(f.ts_age) * 1_000_000,

@@ -100,7 +100,7 @@ impl<K: Kernel> Engine<K> {
             return;
         };
         let in_line = matches!(rescue.waits(), Some(Some(_)));
-        let had_its_turn = rescue.tries > 0;
+        let had_its_turn = rescue.tries > 0 || rescue.patience.is_some();
         let said = Some(word);
         self.rescues.set(key, Stage::Queued { said }, kept);
         let spoken = &mut self.rescues.turns.spoken;
