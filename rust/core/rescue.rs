@@ -323,13 +323,13 @@ impl Flow {
             if last != first {
                 self.tell_reset(last, env, fx);
             }
+            fx.count(Counter::ClientReset);
         }
         match self.rescue {
             Rescue::Ghost { .. } | Rescue::Prefix { .. } => self.drop_ghost(fx),
             _ => self.reset_local(fx),
         }
         fx.discard = true;
-        fx.count(Counter::ClientReset);
         self.close(log_flags::RST, env, fx);
     }
 
@@ -348,6 +348,7 @@ impl Flow {
         }
     }
 
+    /// Resets the client if it expects `at`.
     fn tell_reset(&mut self, at: Seq<Client, S2c>, env: &Env, fx: &mut Effects) {
         let mut segment = self.lost_client_segment(at, tcp::RST | tcp::ACK, env);
         segment.window = 0;
