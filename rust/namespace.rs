@@ -11,10 +11,10 @@ use crate::hcore::plain::Name;
 use crate::hcore::ring::{Kind, Record};
 use crate::hcore::wire::{Key, Service};
 use crate::log::{Data, Ring};
-use crate::module_parameters;
 use crate::net::counters::{Counters, Index};
 use crate::net::lock::SpinLockBhGuard;
 use crate::net::lookup;
+use crate::net::module::max_flows;
 use crate::net::pernet::Home;
 use crate::net::random;
 use crate::net::rcu::RcuCell;
@@ -80,7 +80,7 @@ impl Namespace {
                 services,
                 log: RcuCell::empty(),
                 log_owner <- new_mutex!(()),
-                flows <- RhashTable::new(*module_parameters::max_flows.value()),
+                flows <- RhashTable::new(max_flows()),
                 counters,
                 // 0 is what packets have that nobody marked.
                 tag: random::u32() | 1,

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 from lib.farm import V4, V6, Farm
-from lib.pcap import ACK, RST, SYN, segments
+from lib.pcap import ACK, FIN, RST, SYN, segments
 from vm import Cluster, Guest, Process
 
 SIZE = 12 << 20
@@ -76,12 +76,15 @@ with Cluster() as cluster:
         return {address: when for address, when in said if when > since}
 
     def check_segment(name: str, yielded: dict[str, float], mac: str) -> None:
-        """One SYN a client, no reset, and nothing of the flows from `mac` once it has yielded their address."""
-        data, syns = 0, 0
+        """One SYN a client, no reset before it has closed (later, what a paused server has left to say meets nobody
+        any more), and nothing of the flows from `mac` once it has yielded their address."""
+        data, syns, closed = 0, 0, set()
         for s in segments(cluster.logs / "lan.pcap"):
             if not {(s.src, s.dst), (s.dst, s.src)} & set(CLIENT.items()):
                 continue
-            assert not s.flags & RST, (name, s)
+            if s.flags & FIN and s.src in CLIENT.values():
+                closed.add(s.src)
+            assert not s.flags & RST or {s.src, s.dst} & closed, (name, s)
             data += s.payload
             syns += s.flags & (SYN | ACK) == SYN
             if s.payload and s.mac == mac and s.src in yielded:

@@ -1,13 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Our own module: whether it is for this kernel, and references to it: while one is held, `rmmod`
-//! says that the module is in use.
+//! Our own module: its parameter, whether it is for this kernel, and references to it: while one is held,
+//! `rmmod` says that the module is in use.
 
 use core::ffi::CStr;
 
 use kernel::prelude::*;
 
 use super::{bindings, series};
+
+/// Most flows of one namespace: the parameter `max_flows`.
+pub(crate) fn max_flows() -> u32 {
+    series::parameter(crate::module_parameters::max_flows.value())
+}
 
 /// Refuses a kernel of the right release that is another build of it than this module was made for.
 ///

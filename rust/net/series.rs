@@ -9,6 +9,7 @@
 //! | --- | --- |
 //! | 7.3 | `THIS_MODULE` is an associated constant of the module's type, no longer a static |
 //! | 7.3 | `PinInit` and `Init` have one function, `__init` |
+//! | 7.3 | `ModuleParamAccess::value()` returns the value, no longer a reference to it |
 
 use kernel::{bindings, prelude::*};
 
@@ -46,4 +47,16 @@ pub(super) unsafe fn init_in<T, E>(slot: *mut T, init: impl PinInit<T, E>) -> Re
 pub(super) unsafe fn init_in<T, E>(slot: *mut T, init: impl PinInit<T, E>) -> Result<(), E> {
     // SAFETY: By the contract of this function.
     unsafe { init.__pinned_init(slot) }
+}
+
+/// What the `value()` of a module parameter has returned.
+#[cfg(holdfast_since_7_3)]
+pub(super) const fn parameter(value: u32) -> u32 {
+    value
+}
+
+/// What the `value()` of a module parameter has returned.
+#[cfg(not(holdfast_since_7_3))]
+pub(super) const fn parameter(value: &u32) -> u32 {
+    *value
 }

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-SYN, RST, ACK = 2, 4, 16
+FIN, SYN, RST, ACK = 1, 2, 4, 16
 ETHERNET, IPV4, IPV6, TCP = 14, 0x0800, 0x86DD, 6
 
 
