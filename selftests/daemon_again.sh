@@ -14,13 +14,6 @@ session() {
 	in_ns client python3 "$LIB/session.py" "$@" 2>&1 &
 }
 
-# answered N FILE...: whether each session has had so many answers.
-answered() {
-	local file n=$1
-	shift
-	for file; do (($(grep -c '^200 ' "$file") >= n)) || return 1; done
-}
-
 # daemon SIGNAL NODE; server SIGNAL NODE: a signal to all processes of the kind.
 processes() {
 	local pid

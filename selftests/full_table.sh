@@ -13,12 +13,7 @@ declare -A SESSION
 session() {
 	in_ns client python3 "$LIB/session.py" "$V4" "$SITE/$2" /one /two /three >"$SITE/$1" 2>&1 &
 	SESSION[$1]=$!
-	until_true 60 answered 1 "$1"
-}
-
-# answered N SESSION: whether it has had so many answers.
-answered() {
-	(($(grep -c '^200 ' "$SITE/$2") >= $1))
+	until_true 60 answered 1 "$SITE/$1"
 }
 
 # ended SESSION...: they have had all three, and they were right.
@@ -60,7 +55,7 @@ session beyond late
 reached a flow_limit 1 || fail "not counted"
 protected 0 || fail "there is no room, and it is protected"
 touch "$SITE/early.1"
-for name in "${within[@]}"; do until_true 60 answered 2 "$name"; done
+until_true 60 answered 2 "${within[@]/#/$SITE/}"
 touch "$SITE/late."{1,2}
 ended beyond
 protected ${#within[@]} || fail "other responses were recorded than of those that there is room for"
@@ -68,7 +63,7 @@ protected ${#within[@]} || fail "other responses were recorded than of those tha
 echo "room again"
 until_true 90 room a 1
 session again early
-until_true 60 answered 2 again
+until_true 60 answered 2 "$SITE/again"
 protected $((${#within[@]} + 2)) || fail "it is not protected"
 session dying dead
 protected $((${#within[@]} + 2)) || fail "beyond the limit, and protected"
@@ -82,5 +77,5 @@ touch "$SITE/dead.1"
 until_true 60 reached b flow_limit 1
 touch "$SITE/early.2"
 ended "${within[@]}" again
-answered 2 dying && fail "what was not protected was continued: $(<"$SITE/dying")"
+answered 2 "$SITE/dying" && fail "what was not protected was continued: $(<"$SITE/dying")"
 (($(count b client_reset) == 0)) || fail "b has reset a client"

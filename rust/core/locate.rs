@@ -68,34 +68,44 @@ impl Flow {
         };
         *tries += 1;
         self.deadline = env.now + PROBE_EVERY;
-        let segment = self.lost_client_segment(seq, tcp::ACK, env);
-        fx.emits.push(Emit {
-            segment,
-            bytes: Bytes::None,
-        });
+        self.ask(seq, env, fx);
+    }
+
+    /// Makes the client say where it stands: `seq` is below that.
+    fn ask(&mut self, seq: Seq<Client, S2c>, env: &Env, fx: &mut Effects) {
+        self.tell_client(seq, tcp::ACK, env, fx);
         fx.count(Counter::ProbeSent);
     }
 
-    pub(super) fn lost_client_segment(
+    /// Sends the client a segment without bytes, in the name of the server that it had.
+    pub(super) fn tell_client(
         &mut self,
         seq: Seq<Client, S2c>,
         flags: u8,
         env: &Env,
-    ) -> Segment {
+        fx: &mut Effects,
+    ) {
         let tsval = self.clock.later(env.now);
         self.clock.say(tsval);
-        Segment {
+        let segment = Segment {
             dir: Dir::ToClient,
             seq: seq.raw(),
             ack: self.c2s.acked.seq().raw(),
             flags,
-            window: u16::MAX >> 1,
+            window: match flags & tcp::RST {
+                0 => u16::MAX >> 1,
+                _ => 0,
+            },
             ts: self
                 .handshake
                 .timestamps
                 .then_some((tsval, self.clock.tsval)),
             syn: None,
-        }
+        };
+        fx.emits.push(Emit {
+            segment,
+            bytes: Bytes::None,
+        });
     }
 
     /// A packet of a client whose flow has no server. Its own frame, which packets of flows that are
@@ -171,12 +181,7 @@ impl Flow {
     pub(super) fn pass_orphan(&mut self, env: &Env, fx: &mut Effects) {
         self.pass(env, fx);
         if let Some(stands) = self.stands {
-            let segment = self.lost_client_segment(stands.minus(1), tcp::ACK, env);
-            fx.emits.push(Emit {
-                segment,
-                bytes: Bytes::None,
-            });
-            fx.count(Counter::ProbeSent);
+            self.ask(stands.minus(1), env, fx);
         }
     }
 

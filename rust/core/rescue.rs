@@ -319,9 +319,9 @@ impl Flow {
         let (first, last) = self.may_stand();
         // What another node's client hears is not ours to say.
         if !self.muted {
-            self.tell_reset(first, env, fx);
+            self.tell_client(first, tcp::RST | tcp::ACK, env, fx);
             if last != first {
-                self.tell_reset(last, env, fx);
+                self.tell_client(last, tcp::RST | tcp::ACK, env, fx);
             }
             fx.count(Counter::ClientReset);
         }
@@ -346,16 +346,6 @@ impl Flow {
             (_, Some(at)) if self.dead_edge.is_some() && at.after(next) => (acked, at),
             _ => (acked, next),
         }
-    }
-
-    /// Resets the client if it expects `at`.
-    fn tell_reset(&mut self, at: Seq<Client, S2c>, env: &Env, fx: &mut Effects) {
-        let mut segment = self.lost_client_segment(at, tcp::RST | tcp::ACK, env);
-        segment.window = 0;
-        fx.emits.push(Emit {
-            segment,
-            bytes: Bytes::None,
-        });
     }
 
     /// Resets the local socket in the client's name.

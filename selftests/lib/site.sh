@@ -273,6 +273,13 @@ reached() {
 	(($(count "$1" "$2") >= $3))
 }
 
+# Whether each of these outputs of lib/session.py has so many answers: answered N FILE...
+answered() {
+	local file n=$1
+	shift
+	for file; do (($(grep -c '^200 ' "$file") >= n)) || return 1; done
+}
+
 digest() {
 	sha256sum "$1" | cut -d' ' -f1
 }
